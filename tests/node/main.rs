@@ -20,10 +20,12 @@ mod control_plane;
 mod kubelet;
 mod leftovers;
 mod machine;
+mod pod_resources;
 mod pods;
 mod wait;
 
 mod basics;
+mod reference;
 
 /// The node's address: not a loopback one, which the kubelet refuses, but on the loopback interface
 /// of the run's network namespace.
