@@ -1,0 +1,69 @@
+//! Brings a node back into order after a process died, or panicked, in the middle of a change.
+
+use crate::gpu::Gpu;
+use crate::gpu_model::GpuModel;
+use crate::ids::GpuInstanceId;
+use crate::node::{MAX_GPUS, Node};
+use crate::plain::Plain;
+
+impl Node {
+    /// Removes what breaks an invariant: instances that no table allows or that overlap, clients of instances that
+    /// do not exist, numbers out of range. A node in order is left as it is. Bumps both generations, so that
+    /// waiting readers look again and the files follow.
+    pub fn repair(&mut self) {
+        self.header.gpu_count = self
+            .header
+            .gpu_count
+            .min(u32::try_from(MAX_GPUS).unwrap_or(0));
+        for gpu in &mut self.gpus {
+            gpu.repair();
+        }
+        let gpus = self.gpus;
+        for client in self.clients.iter_mut().filter(|client| client.pid != 0) {
+            let gpu = gpus
+                .get(client.gpu as usize)
+                .filter(|_| client.gpu < self.header.gpu_count);
+            let gi = GpuInstanceId::new(client.gi);
+            let placed =
+                gpu.is_some_and(|gpu| client.gi == crate::NO_INSTANCE || gpu.instance(gi).is_ok());
+            if !placed || client.kind().is_none() {
+                *client = Plain::ZERO;
+            }
+        }
+        self.touch_layout();
+    }
+}
+
+impl Gpu {
+    fn repair(&mut self) {
+        self.mig_current = u32::from(self.mig_current != 0);
+        self.mig_pending = u32::from(self.mig_pending != 0);
+        let mig = GpuModel::get(self.model).and_then(|model| model.mig.as_ref());
+        let Some(mig) = mig.filter(|_| self.mig_enabled()) else {
+            self.clear_instances();
+            return;
+        };
+        let found = self.gis;
+        self.clear_instances();
+        for instance in found.iter().filter(|gi| gi.in_use != 0) {
+            let Some(profile) = mig.gi_profile(instance.profile_id) else {
+                continue;
+            };
+            let place = instance.placement();
+            let legal = profile.placements.contains(&place)
+                && self.instance(instance.id()).is_err()
+                && !self
+                    .instances()
+                    .any(|other| other.placement().overlaps(place));
+            let free = self.gis.iter_mut().find(|gi| gi.in_use == 0);
+            if let (true, Some(free)) = (legal, free) {
+                *free = *instance;
+                for ci in &mut free.cis {
+                    if profile.ci_profile(ci.profile_id).is_none() || ci.id > 7 {
+                        *ci = Plain::ZERO;
+                    }
+                }
+            }
+        }
+    }
+}
