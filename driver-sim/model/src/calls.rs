@@ -43,7 +43,6 @@ impl Function {
         let mut i = 0;
         while i < bytes.len() {
             // `u64::from` is not const.
-            #[expect(clippy::cast_lossless, reason = "u64::from is not const")]
             let byte = bytes[i] as u64;
             hash = (hash ^ byte).wrapping_mul(0x0100_0000_01B3);
             i += 1;

@@ -75,6 +75,36 @@ static EMPTY: Node = Node::ZERO;
 #[derive(Clone, Debug)]
 pub struct OwnedNode(Vec<Node>);
 
+impl OwnedNode {
+    /// A healthy idle node with the driver loaded.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT: more than [`MAX_GPUS`] GPUs, an unknown model, or a driver version that does not start
+    /// with a branch number.
+    pub fn new(spec: &NodeSpec) -> Result<Self> {
+        let branch = driver_branch(&spec.driver_version).ok_or(Code::INVALID_ARGUMENT)?;
+        if spec.gpus.len() > MAX_GPUS {
+            return Err(Code::INVALID_ARGUMENT);
+        }
+        // Copies from static memory straight to the heap.
+        let mut node = Self(std::slice::from_ref(&EMPTY).to_vec());
+        let header = &mut node.header;
+        header.seed = spec.seed;
+        header.driver_version = Text::new(&spec.driver_version);
+        header.nvml_version = Text::new(&nvml_version(branch, &spec.driver_version));
+        header.cuda_version = cuda_version(branch);
+        header.next_client = 1;
+        header.generation = 1;
+        header.layout_generation = 1;
+        for (slot, &model) in (0u32..).zip(&spec.gpus) {
+            let gpu = Gpu::new(spec.seed, slot, model)?;
+            node.gpus[slot as usize] = gpu;
+            node.header.gpu_count = slot + 1;
+        }
+        Ok(node)
+    }
+}
+
 impl Deref for OwnedNode {
     type Target = Node;
     fn deref(&self) -> &Node {
@@ -84,7 +114,7 @@ impl Deref for OwnedNode {
 
 impl DerefMut for OwnedNode {
     fn deref_mut(&mut self) -> &mut Node {
-        // Never empty: `Node::new` is the only constructor.
+        // Never empty: `OwnedNode::new` is the only constructor.
         &mut self.0[0]
     }
 }
@@ -122,34 +152,6 @@ impl NodeSpec {
 }
 
 impl Node {
-    /// A healthy idle node with the driver loaded.
-    ///
-    /// # Errors
-    /// INVALID_ARGUMENT: more than [`MAX_GPUS`] GPUs, an unknown model, or a driver version that does not start
-    /// with a branch number.
-    pub fn new(spec: &NodeSpec) -> Result<OwnedNode> {
-        let branch = driver_branch(&spec.driver_version).ok_or(Code::INVALID_ARGUMENT)?;
-        if spec.gpus.len() > MAX_GPUS {
-            return Err(Code::INVALID_ARGUMENT);
-        }
-        // Copies from static memory straight to the heap.
-        let mut node = OwnedNode(std::slice::from_ref(&EMPTY).to_vec());
-        let header = &mut node.header;
-        header.seed = spec.seed;
-        header.driver_version = Text::new(&spec.driver_version);
-        header.nvml_version = Text::new(&nvml_version(branch, &spec.driver_version));
-        header.cuda_version = cuda_version(branch);
-        header.next_client = 1;
-        header.generation = 1;
-        header.layout_generation = 1;
-        for (slot, &model) in (0u32..).zip(&spec.gpus) {
-            let gpu = Gpu::new(spec.seed, slot, model)?;
-            node.gpus[slot as usize] = gpu;
-            node.header.gpu_count = slot + 1;
-        }
-        Ok(node)
-    }
-
     /// Notes a change: [`Header::generation`] grows.
     pub fn touch(&mut self) {
         self.header.generation = self.header.generation.wrapping_add(1);
