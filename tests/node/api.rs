@@ -91,7 +91,8 @@ impl Api {
 
     /// Deletes an object now; its not being there is fine.
     pub(crate) fn delete_now(&self, path: &str) {
-        let options = serde_json::json!({"gracePeriodSeconds": 0, "propagationPolicy": "Background"});
+        let options =
+            serde_json::json!({"gracePeriodSeconds": 0, "propagationPolicy": "Background"});
         self.request("DELETE", path, Some(&options));
     }
 }

@@ -63,7 +63,10 @@ pub(crate) fn case(name: &str, body: impl FnOnce(&Setting)) {
         Err(payload) => match payload.downcast::<Skipped>() {
             Ok(skipped) => report(&format!("skipped {name}: {}", skipped.0)),
             Err(payload) => {
-                report(&format!("FAILED  {name} ({seconds:.1} s): {}", text(&*payload)));
+                report(&format!(
+                    "FAILED  {name} ({seconds:.1} s): {}",
+                    text(&*payload)
+                ));
                 resume_unwind(payload);
             }
         },

@@ -33,14 +33,25 @@ pub(crate) fn describe(setting: &Setting, dir: &Path) -> Component {
 pub(crate) fn start(containerd: &mut Component, setting: &Setting, dir: &Path) {
     containerd.start();
     containerd.until_ready(Duration::from_secs(30), || {
-        ctr(setting, dir).args(["version"]).output().is_ok_and(|o| o.status.success())
+        ctr(setting, dir)
+            .args(["version"])
+            .output()
+            .is_ok_and(|o| o.status.success())
     });
 }
 
 /// Imports the image; once per node, it outlives a restart.
 pub(crate) fn import_image(setting: &Setting, dir: &Path) {
     let output = ctr(setting, dir)
-        .args(["-n", "k8s.io", "images", "import", "--local", "--snapshotter", "native"])
+        .args([
+            "-n",
+            "k8s.io",
+            "images",
+            "import",
+            "--local",
+            "--snapshotter",
+            "native",
+        ])
         .arg(&setting.image)
         .output()
         .expect("ctr starts");
@@ -51,6 +62,25 @@ pub(crate) fn import_image(setting: &Setting, dir: &Path) {
     );
 }
 
+/// The process of a running container, by the id that the pod's status shows
+/// (`containerd://<id>`); `None` if it does not run.
+pub(crate) fn running_process(setting: &Setting, dir: &Path, id: &str) -> Option<u32> {
+    let output = ctr(setting, dir)
+        .args(["-n", "k8s.io", "tasks", "ls"])
+        .output()
+        .expect("ctr starts");
+    let id = id.rsplit('/').next().unwrap_or(id);
+    // TASK PID STATUS
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .find_map(|line| {
+            let mut fields = line.split_whitespace();
+            let found = fields.next() == Some(id);
+            let pid = fields.next()?.parse().ok()?;
+            (found && fields.next() == Some("RUNNING")).then_some(pid)
+        })
+}
+
 /// The CRI address.
 pub(crate) fn endpoint(dir: &Path) -> String {
     format!("unix://{}", dir.join("containerd/c.sock").display())
@@ -58,9 +88,7 @@ pub(crate) fn endpoint(dir: &Path) -> String {
 
 fn ctr(setting: &Setting, dir: &Path) -> Command {
     let mut command = Command::new(setting.components.join("ctr"));
-    command
-        .arg("--address")
-        .arg(dir.join("containerd/c.sock"));
+    command.arg("--address").arg(dir.join("containerd/c.sock"));
     command
 }
 

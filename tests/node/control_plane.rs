@@ -65,7 +65,10 @@ fn start(components: &Path, dir: &Path) -> ControlPlane {
         format!("--token-auth-file={}", at("tokens.csv")),
         "--authorization-mode=RBAC".to_owned(),
         format!("--service-account-key-file={}", at("service-account.key")),
-        format!("--service-account-signing-key-file={}", at("service-account.key")),
+        format!(
+            "--service-account-signing-key-file={}",
+            at("service-account.key")
+        ),
         "--service-account-issuer=https://node-tests.invalid".to_owned(),
         "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
         "--allow-privileged=true".to_owned(),

@@ -17,13 +17,13 @@ pub(crate) const ROOT: &str = "/var/lib/kubelet";
 pub(crate) const SOCKET: &str = "/var/lib/kubelet/device-plugins/kubelet.sock";
 
 /// The checkpoint of the device manager.
-pub(crate) const CHECKPOINT: &str =
-    "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
+pub(crate) const CHECKPOINT: &str = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
 
 /// Describes the kubelet of node `name`.
 pub(crate) fn describe(setting: &Setting, dir: &Path, name: &str, kubeconfig: &Path) -> Component {
     let config = dir.join("kubelet.json");
-    std::fs::write(&config, settings(setting, dir).to_string()).expect("the kubelet's configuration");
+    std::fs::write(&config, settings(setting, dir).to_string())
+        .expect("the kubelet's configuration");
     Component::new("kubelet", &setting.components.join("kube"), dir).args([
         "kubelet".to_owned(),
         format!("--config={}", config.display()),
@@ -32,7 +32,9 @@ pub(crate) fn describe(setting: &Setting, dir: &Path, name: &str, kubeconfig: &P
         format!("--cert-dir={}", dir.join("kubelet-certificates").display()),
         format!("--hostname-override={name}"),
         format!("--node-ip={NODE_ADDRESS}"),
+        // The device manager tells of Allocate at level 4.
         "--v=3".to_owned(),
+        "--vmodule=manager=4".to_owned(),
     ])
 }
 
@@ -83,8 +85,9 @@ pub(crate) fn registration_delays(log: &str) -> Vec<(String, Duration)> {
     let since_epoch = born
         .duration_since(SystemTime::UNIX_EPOCH)
         .expect("a clock after 1970");
-    let born_of_day =
-        Duration::from_nanos(u64::try_from(since_epoch.as_nanos() % day.as_nanos()).expect("< 1 d"));
+    let born_of_day = Duration::from_nanos(
+        u64::try_from(since_epoch.as_nanos() % day.as_nanos()).expect("< 1 d"),
+    );
     log.lines()
         .filter(|line| line.contains("Got registration request from device plugin with resource"))
         .filter_map(|line| {
@@ -100,6 +103,11 @@ pub(crate) fn registration_delays(log: &str) -> Vec<(String, Duration)> {
 fn klog_time_of_day(line: &str) -> Option<Duration> {
     let time = line.split_whitespace().nth(1)?;
     let mut parts = time.split([':', '.']).map(|p| p.parse::<u64>().ok());
-    let (h, m, s, us) = (parts.next()??, parts.next()??, parts.next()??, parts.next()??);
+    let (h, m, s, us) = (
+        parts.next()??,
+        parts.next()??,
+        parts.next()??,
+        parts.next()??,
+    );
     Some(Duration::from_secs(h * 3600 + m * 60 + s) + Duration::from_micros(us))
 }

@@ -14,15 +14,19 @@ use crate::wait::{Look, until};
 /// first of all, then their shims.
 pub(crate) fn kill(cgroup: &str, dir: &Path) {
     let dir = dir.display().to_string() + "/";
-    until("the node's processes to be gone", Duration::from_secs(20), || {
-        let left = processes(cgroup, &dir);
-        if left.is_empty() {
-            return Look::Found(());
-        }
-        let pids: Vec<String> = left.iter().map(u32::to_string).collect();
-        drop(Command::new("kill").arg("-9").args(&pids).output());
-        Look::NotYet(format!("{pids:?}"))
-    });
+    until(
+        "the node's processes to be gone",
+        Duration::from_secs(20),
+        || {
+            let left = processes(cgroup, &dir);
+            if left.is_empty() {
+                return Look::Found(());
+            }
+            let pids: Vec<String> = left.iter().map(u32::to_string).collect();
+            drop(Command::new("kill").arg("-9").args(&pids).output());
+            Look::NotYet(format!("{pids:?}"))
+        },
+    );
 }
 
 fn processes(cgroup: &str, dir: &str) -> Vec<u32> {
@@ -59,7 +63,11 @@ pub(crate) fn unmount(dir: &Path) {
 
 /// Removes the cgroups of the pods in every hierarchy; the run's own stays.
 pub(crate) fn remove_pod_cgroups(cgroup: &str) {
-    for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+    for hierarchy in fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         remove_below(&hierarchy.path().join(cgroup));
     }
     remove_below(&Path::new("/sys/fs/cgroup").join(cgroup));

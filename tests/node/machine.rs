@@ -150,9 +150,20 @@ impl Machine {
                 serde_json::to_string_pretty(&objects).unwrap_or_default(),
             ));
         }
-        copy(&[&self.plane.logs, &self.dir], &["log", "yaml", "json", "toml"], &kept);
-        copy(&[Path::new("/run/cdi"), &self.dir.join("state")], &["json", "yaml"], &kept);
-        drop(std::fs::copy(kubelet::CHECKPOINT, kept.join("kubelet_internal_checkpoint")));
+        copy(
+            &[&self.plane.logs, &self.dir],
+            &["log", "yaml", "json", "toml"],
+            &kept,
+        );
+        copy(
+            &[Path::new("/run/cdi"), &self.dir.join("state")],
+            &["json", "yaml"],
+            &kept,
+        );
+        drop(std::fs::copy(
+            kubelet::CHECKPOINT,
+            kept.join("kubelet_internal_checkpoint"),
+        ));
         drop(
             Command::new("cp")
                 .arg("-r")
@@ -201,16 +212,31 @@ fn node_condition(api: &Api, name: &str, condition: &str) -> Option<String> {
 /// itself says that it is back.
 fn kubelet_answers() -> bool {
     Command::new("curl")
-        .args(["--silent", "--fail", "--max-time", "2", "--output", "/dev/null"])
+        .args([
+            "--silent",
+            "--fail",
+            "--max-time",
+            "2",
+            "--output",
+            "/dev/null",
+        ])
         .arg("http://127.0.0.1:10248/healthz")
         .status()
         .is_ok_and(|status| status.success())
 }
 
 fn copy(from: &[&Path], endings: &[&str], to: &Path) {
-    for entry in from.iter().filter_map(|f| std::fs::read_dir(f).ok()).flatten().flatten() {
+    for entry in from
+        .iter()
+        .filter_map(|f| std::fs::read_dir(f).ok())
+        .flatten()
+        .flatten()
+    {
         let path = entry.path();
-        if endings.iter().any(|e| path.extension().is_some_and(|x| x == *e)) {
+        if endings
+            .iter()
+            .any(|e| path.extension().is_some_and(|x| x == *e))
+        {
             drop(std::fs::copy(&path, to.join(entry.file_name())));
         }
     }

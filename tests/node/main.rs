@@ -17,6 +17,8 @@ mod case;
 mod component;
 mod containerd;
 mod control_plane;
+mod daemon;
+mod gpus;
 mod kubelet;
 mod leftovers;
 mod machine;
@@ -25,7 +27,15 @@ mod pods;
 mod wait;
 
 mod basics;
+mod capacity;
+mod devices;
+mod health;
+mod polling;
+mod reboot;
 mod reference;
+mod refusal;
+mod restarts;
+mod takeover;
 
 /// The node's address: not a loopback one, which the kubelet refuses, but on the loopback interface
 /// of the run's network namespace.

@@ -19,10 +19,14 @@ impl Machine {
     /// If the kubelet does not answer for a while.
     #[track_caller]
     pub(crate) fn assigned(&self, pod: &str) -> BTreeSet<String> {
-        until("PodResources List", Duration::from_secs(20), || match list() {
-            Ok(all) => Look::Found(all),
-            Err(status) => Look::NotYet(status),
-        })
+        until(
+            "PodResources List",
+            Duration::from_secs(20),
+            || match list() {
+                Ok(all) => Look::Found(all),
+                Err(status) => Look::NotYet(status),
+            },
+        )
         .into_iter()
         .filter(|(name, _)| name == pod)
         .map(|(_, device)| device)
@@ -52,7 +56,8 @@ fn list() -> Result<Vec<(String, String)>, String> {
         let containers = pod.containers.into_iter();
         let devices = containers.flat_map(|container| container.devices);
         let ids = devices.flat_map(|device| device.device_ids);
-        ids.map(move |id| (pod.name.clone(), id)).collect::<Vec<_>>()
+        ids.map(move |id| (pod.name.clone(), id))
+            .collect::<Vec<_>>()
     });
     Ok(pairs.collect())
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::containerd::IMAGE;
+use crate::containerd::{self, IMAGE};
 use crate::machine::Machine;
-use crate::wait::{Look, until};
+use crate::wait::{Look, throughout, until};
 
 /// What a container tells of itself, and then it waits to be told to end.
 const SHOW_AND_WAIT: &str = r#"
@@ -55,7 +55,7 @@ impl Wanted {
         self
     }
 
-    /// Runs a script to its end in an init container first.
+    /// Runs a script to its end in an init container first, which asks for the same resources.
     pub(crate) fn init(mut self, script: &str) -> Self {
         self.init = Some(script.to_owned());
         self
@@ -79,7 +79,7 @@ impl Wanted {
         let init: Vec<Value> = self
             .init
             .iter()
-            .map(|script| container("init", script, json!({})))
+            .map(|script| container("init", script, json!(limits)))
             .collect();
         json!({
             "apiVersion": "v1",
@@ -111,11 +111,24 @@ pub(crate) struct Inside {
     pub(crate) mounts: BTreeSet<String>,
 }
 
+/// One life of a container: it and what it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Incarnation {
+    /// The runtime's id of the container.
+    pub(crate) container: String,
+    /// Its first process.
+    pub(crate) process: u32,
+    /// The IDs of its devices as the kubelet tells them.
+    pub(crate) devices: BTreeSet<String>,
+}
+
 impl Machine {
     /// Creates a pod on this node.
     pub(crate) fn create(&self, wanted: &Wanted) {
-        self.api
-            .create("/api/v1/namespaces/default/pods", &wanted.object(&self.name));
+        self.api.create(
+            "/api/v1/namespaces/default/pods",
+            &wanted.object(&self.name),
+        );
     }
 
     /// Creates a pod and waits until its container runs and has shown what it got.
@@ -162,6 +175,37 @@ impl Machine {
             .to_owned()
     }
 
+    /// The main container as it runs now.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[track_caller]
+    pub(crate) fn incarnation(&self, name: &str) -> Incarnation {
+        let container = self.container_id(name);
+        let process = containerd::running_process(&self.setting, &self.dir, &container);
+        Incarnation {
+            process: process.unwrap_or_else(|| panic!("container {container} does not run")),
+            container,
+            devices: self.assigned(name),
+        }
+    }
+
+    /// Checks for some time that the pod goes on undisturbed: a kubelet that has just started
+    /// needs some to find fault with a pod.
+    #[track_caller]
+    pub(crate) fn goes_on(&self, name: &str, before: &Incarnation) {
+        throughout(
+            format_args!("pod {name} as before"),
+            Duration::from_secs(3),
+            || {
+                let pod = self.pod(name);
+                let phase = &pod["status"]["phase"];
+                (phase != "Running").then(|| format!("{phase} {}", pod["status"]["message"]))
+            },
+        );
+        assert_eq!(self.incarnation(name), *before);
+    }
+
     /// How often the main container was restarted.
     pub(crate) fn restarts(&self, name: &str) -> u64 {
         let pod = self.pod(name);
@@ -187,11 +231,13 @@ impl Machine {
     pub(crate) fn delete(&self, name: &str) {
         let path = format!("/api/v1/namespaces/default/pods/{name}");
         self.api.request("DELETE", &path, None);
-        until(format_args!("pod {name} to be gone"), START, || {
-            match self.api.request("GET", &path, None).code {
-                404 => Look::Found(()),
-                code => Look::NotYet(format!("HTTP {code}")),
-            }
+        until(format_args!("pod {name} to be gone"), START, || match self
+            .api
+            .request("GET", &path, None)
+            .code
+        {
+            404 => Look::Found(()),
+            code => Look::NotYet(format!("HTTP {code}")),
         });
     }
 
@@ -210,7 +256,10 @@ impl Machine {
 
     /// The output of the newest main container.
     pub(crate) fn output(&self, name: &str) -> Vec<String> {
-        let uid = self.pod(name)["metadata"]["uid"].as_str().unwrap_or("?").to_owned();
+        let uid = self.pod(name)["metadata"]["uid"]
+            .as_str()
+            .unwrap_or("?")
+            .to_owned();
         let dir = self.dir.join(format!("pod-logs/default_{name}_{uid}/main"));
         let newest = std::fs::read_dir(dir)
             .into_iter()
@@ -249,9 +298,14 @@ fn parse(lines: &[String]) -> Inside {
             let (path, rest) = device.split_once(' ').unwrap_or((device, ""));
             let number = rest.rsplit(' ').next().unwrap_or_default();
             inside.devices.insert(path.to_owned(), number.to_owned());
-        } else if let Some((name, value)) = line.strip_prefix("env ").and_then(|e| e.split_once('=')) {
+        } else if let Some((name, value)) =
+            line.strip_prefix("env ").and_then(|e| e.split_once('='))
+        {
             inside.env.insert(name.to_owned(), value.to_owned());
-        } else if let Some(point) = line.strip_prefix("mount ").and_then(|m| m.split(' ').nth(4)) {
+        } else if let Some(point) = line
+            .strip_prefix("mount ")
+            .and_then(|m| m.split(' ').nth(4))
+        {
             inside.mounts.insert(point.to_owned());
         }
     }
