@@ -1,1 +1,3 @@
-//! Not written yet.
+//! Wiring.
+#![forbid(unsafe_code)]
+pub mod config;
