@@ -233,4 +233,6 @@ fn offered_instance(
 }
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 mod tests;

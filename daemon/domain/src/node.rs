@@ -1,0 +1,506 @@
+//! The node's state: what it offers, who holds it, what is wrong with it. Decides what may be listed and given out.
+//!
+//! Invariants: a listed ID stays listed for the life of this value; an ID belongs to one resource; a place that is
+//! not there, not healthy, or that overlaps another one's lease is listed unhealthy.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::device_id::PluginDeviceId;
+use crate::health::HealthBook;
+use crate::ids::{ContainerRef, GpuIndex, GpuUuid};
+use crate::inventory::Inventory;
+use crate::lease::LeaseTable;
+use crate::mig::{MigMode, Placement};
+use crate::offer::{Handles, OfferPolicy, OfferedSlice, Offers, offers};
+use crate::resource::ResourceName;
+use crate::slice::{Place, Slice, SliceKind};
+use crate::status::{GpuStatus, LeaseStatus, ResourceStatus, SliceStatus};
+
+/// A place that is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its resource, for the life of the process.
+    pub resource: ResourceName,
+    /// Place and extent.
+    pub slice: Slice,
+    /// NUMA node of its GPU.
+    pub numa_node: Option<u32>,
+    /// The driver's names; `None` while the place is not there.
+    pub handles: Option<Handles>,
+}
+
+/// Why places cannot be given out. The text is read by the person whose pod it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RefuseAllocate {
+    /// Not in our list.
+    #[error("{id} is not a device of this node")]
+    Unknown {
+        /// The ID.
+        id: PluginDeviceId,
+    },
+    /// Listed under another resource.
+    #[error("{id} belongs to {resource}")]
+    OtherResource {
+        /// The ID.
+        id: PluginDeviceId,
+        /// Where it is listed.
+        resource: ResourceName,
+    },
+    /// Listed, and not to be given out now.
+    #[error("{id} cannot be given out now: {}", why.join("; "))]
+    Unhealthy {
+        /// The ID.
+        id: PluginDeviceId,
+        /// Every reason.
+        why: Vec<String>,
+    },
+    /// Two of the request cannot be had together.
+    #[error("{first} and {second} lie on the same part of a GPU")]
+    Overlap {
+        /// One.
+        first: PluginDeviceId,
+        /// The other.
+        second: PluginDeviceId,
+    },
+}
+
+/// What the node is, offers and has given out.
+#[derive(Debug)]
+pub struct Node {
+    policy: OfferPolicy,
+    inventory: Option<Inventory>,
+    offers: Offers,
+    listed: BTreeMap<PluginDeviceId, Listed>,
+    resources: BTreeSet<ResourceName>,
+    /// Who holds what.
+    pub leases: LeaseTable,
+    /// What is wrong.
+    pub health: HealthBook,
+}
+
+impl Node {
+    /// From what is durable. `resources` are all names that this node ever registered: they stay, empty if need
+    /// be, because the kubelet keeps them on the node.
+    #[must_use]
+    pub fn new(
+        policy: OfferPolicy,
+        leases: LeaseTable,
+        health: HealthBook,
+        resources: BTreeSet<ResourceName>,
+    ) -> Self {
+        let mut node = Self {
+            policy,
+            inventory: None,
+            offers: Offers::default(),
+            listed: BTreeMap::new(),
+            resources,
+            leases,
+            health,
+        };
+        node.list_leased();
+        node
+    }
+
+    /// Replaces the policy; what is listed stays listed under its resource.
+    pub fn set_policy(&mut self, policy: OfferPolicy) {
+        self.policy = policy;
+        if let Some(inventory) = self.inventory.take() {
+            self.observe(inventory);
+        }
+    }
+
+    /// A fresh look at the hardware.
+    pub fn observe(&mut self, inventory: Inventory) {
+        self.offers = offers(&inventory, &self.policy);
+        self.inventory = Some(inventory);
+        for listed in self.listed.values_mut() {
+            listed.handles = None;
+        }
+        for (resource, slices) in &self.offers.resources {
+            self.resources.insert(resource.clone());
+            for offered in slices {
+                list(&mut self.listed, &self.leases, resource, offered);
+            }
+        }
+        self.list_leased();
+    }
+
+    /// Containers hold places: leases that are missing are made, and those places are listed from here on.
+    /// Says whether any was missing.
+    pub fn adopt(
+        &mut self,
+        now: u64,
+        in_use: &BTreeMap<PluginDeviceId, (ResourceName, ContainerRef)>,
+    ) -> bool {
+        let mut adopted = false;
+        for (id, (resource, container)) in in_use {
+            if self.leases.get(id).is_none() {
+                self.leases.adopt(now, id, resource, container);
+                adopted = true;
+            }
+        }
+        if adopted {
+            self.list_leased();
+        }
+        adopted
+    }
+
+    /// Every leased place is listed, whether it is there or not.
+    fn list_leased(&mut self) {
+        for lease in self.leases.iter() {
+            self.resources.insert(lease.resource.clone());
+            if self.listed.contains_key(&lease.id) {
+                continue;
+            }
+            let place = lease.id.place().clone();
+            let gpu = self
+                .inventory
+                .as_ref()
+                .and_then(|inventory| inventory.gpu(place.gpu()));
+            let placement = match &place {
+                Place::Gpu(_) => None,
+                Place::Mig { profile, start, .. } => gpu
+                    .and_then(|gpu| gpu.profile(*profile))
+                    .and_then(|profile| profile.placements.iter().find(|p| p.start == *start))
+                    .copied()
+                    .or(Some(Placement {
+                        start: *start,
+                        size: 1,
+                    })),
+            };
+            let listed = Listed {
+                resource: lease.resource.clone(),
+                slice: Slice { place, placement },
+                numa_node: gpu.and_then(|gpu| gpu.facts.numa_node),
+                handles: None,
+            };
+            self.listed.insert(lease.id.clone(), listed);
+        }
+    }
+
+    /// Everything that is listed, by resource: ID, health, NUMA node, ordered by GPU index and start.
+    #[must_use]
+    pub fn lists(&self) -> BTreeMap<ResourceName, Vec<(PluginDeviceId, bool, Option<u32>)>> {
+        let mut lists: BTreeMap<ResourceName, Vec<_>> = self
+            .resources
+            .iter()
+            .map(|resource| (resource.clone(), Vec::new()))
+            .collect();
+        let mut ordered: Vec<_> = self.listed.iter().collect();
+        ordered.sort_by_key(|(id, listed)| self.position(id, listed));
+        for (id, listed) in ordered {
+            let healthy = self.is_healthy(id, listed);
+            lists.entry(listed.resource.clone()).or_default().push((
+                id.clone(),
+                healthy,
+                listed.numa_node,
+            ));
+        }
+        lists
+    }
+
+    fn position(&self, id: &PluginDeviceId, listed: &Listed) -> (u32, u32, PluginDeviceId) {
+        let gpu = self
+            .inventory
+            .as_ref()
+            .and_then(|all| all.gpu(listed.slice.place.gpu()));
+        let index = gpu.map_or(u32::MAX, |gpu| gpu.facts.index.0);
+        (
+            index,
+            listed
+                .slice
+                .placement
+                .map_or(0, |placement| placement.start),
+            id.clone(),
+        )
+    }
+
+    fn is_healthy(&self, id: &PluginDeviceId, listed: &Listed) -> bool {
+        listed.handles.is_some()
+            && self.health.is_healthy(&listed.slice.place)
+            && self.overlapping_lease(id, listed).is_none()
+    }
+
+    fn overlapping_lease(&self, id: &PluginDeviceId, listed: &Listed) -> Option<&PluginDeviceId> {
+        self.leases.iter().map(|lease| &lease.id).find(|other| {
+            *other != id
+                && other.place().gpu() == listed.slice.place.gpu()
+                && self
+                    .listed
+                    .get(other)
+                    .is_some_and(|theirs| theirs.slice.overlaps(&listed.slice))
+        })
+    }
+
+    /// Why an ID may not be given out; empty when it may.
+    #[must_use]
+    pub fn why_unhealthy(&self, id: &PluginDeviceId) -> Vec<String> {
+        let Some(listed) = self.listed.get(id) else {
+            return vec!["it is not a device of this node".to_owned()];
+        };
+        let place = &listed.slice.place;
+        let mut why: Vec<String> = self
+            .health
+            .of(place)
+            .map(|condition| condition.cause.to_string())
+            .collect();
+        if listed.handles.is_none() && why.is_empty() {
+            why.push(self.why_absent(place));
+        }
+        if let Some(other) = self.overlapping_lease(id, listed) {
+            why.push(format!("{other} is in use on the same part of the GPU"));
+        }
+        why
+    }
+
+    fn why_absent(&self, place: &Place) -> String {
+        let gpu = self
+            .inventory
+            .as_ref()
+            .and_then(|inventory| inventory.gpu(place.gpu()));
+        match (gpu, place.kind()) {
+            (None, _) => "the driver does not list its GPU".to_owned(),
+            (Some(_), SliceKind::Gpu) => "the GPU is not offered whole now".to_owned(),
+            (Some(_), SliceKind::Mig) => "there is no such MIG device now".to_owned(),
+        }
+    }
+
+    /// May these be given out together under that resource? Gives them back with the driver's names.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn may_allocate(
+        &self,
+        resource: &ResourceName,
+        ids: &[PluginDeviceId],
+    ) -> Result<Vec<(&Listed, &Handles)>, RefuseAllocate> {
+        let mut found: Vec<(&Listed, &Handles)> = Vec::with_capacity(ids.len());
+        for id in ids {
+            let listed = self
+                .listed
+                .get(id)
+                .ok_or_else(|| RefuseAllocate::Unknown { id: id.clone() })?;
+            if listed.resource != *resource {
+                let resource = listed.resource.clone();
+                return Err(RefuseAllocate::OtherResource {
+                    id: id.clone(),
+                    resource,
+                });
+            }
+            let why = self.why_unhealthy(id);
+            let (true, Some(handles)) = (why.is_empty(), listed.handles.as_ref()) else {
+                return Err(RefuseAllocate::Unhealthy {
+                    id: id.clone(),
+                    why,
+                });
+            };
+            if let Some(position) = found
+                .iter()
+                .position(|(other, _)| other.slice.overlaps(&listed.slice))
+            {
+                let first = ids[position].clone();
+                return Err(RefuseAllocate::Overlap {
+                    first,
+                    second: id.clone(),
+                });
+            }
+            found.push((listed, handles));
+        }
+        Ok(found)
+    }
+
+    /// The driver's names of places that are there, whatever their health.
+    #[must_use]
+    pub fn handles(&self, ids: &[PluginDeviceId]) -> Option<Vec<&Handles>> {
+        ids.iter()
+            .map(|id| {
+                self.listed
+                    .get(id)
+                    .and_then(|listed| listed.handles.as_ref())
+            })
+            .collect()
+    }
+
+    /// The driver's answer of the last look.
+    #[must_use]
+    pub fn inventory(&self) -> Option<&Inventory> {
+        self.inventory.as_ref()
+    }
+
+    /// What is offered now and what is left out.
+    #[must_use]
+    pub fn offers(&self) -> &Offers {
+        &self.offers
+    }
+
+    /// All resource names of this node.
+    #[must_use]
+    pub fn resources(&self) -> &BTreeSet<ResourceName> {
+        &self.resources
+    }
+
+    /// Which of the free devices a container should get.
+    #[must_use]
+    pub fn prefer(
+        &self,
+        available: &[PluginDeviceId],
+        must_include: &[PluginDeviceId],
+        size: usize,
+    ) -> Vec<PluginDeviceId> {
+        let mut ordered: Vec<_> = available
+            .iter()
+            .filter_map(|id| {
+                let listed = self.listed.get(id)?;
+                Some((self.position(id, listed), listed.numa_node))
+            })
+            .collect();
+        ordered.sort();
+        crate::prefer::prefer(available, must_include, size, |id| {
+            let position = ordered.iter().position(|((_, _, known), _)| known == id)?;
+            Some((position, ordered[position].1))
+        })
+    }
+
+    /// GPUs with their slices, for operators.
+    #[must_use]
+    pub fn gpu_statuses(&self) -> Vec<GpuStatus> {
+        let gpus = self.inventory.iter().flat_map(|inventory| &inventory.gpus);
+        gpus.map(|gpu| {
+            let place = Place::Gpu(gpu.facts.uuid.clone());
+            let mut slices: Vec<_> = self
+                .listed
+                .iter()
+                .filter(|(_, listed)| *listed.slice.place.gpu() == gpu.facts.uuid)
+                .collect();
+            slices.sort_by_key(|(id, listed)| self.position(id, listed));
+            GpuStatus {
+                uuid: gpu.facts.uuid.clone(),
+                index: gpu.facts.index,
+                name: gpu.facts.name.clone(),
+                memory_mib: gpu.facts.memory_bytes >> 20,
+                pci: gpu.facts.pci.to_string(),
+                numa_node: gpu.facts.numa_node,
+                mig_mode: gpu.mig_mode,
+                present: true,
+                conditions: self.health.of(&place).cloned().collect(),
+                slices: slices
+                    .iter()
+                    .map(|(id, listed)| self.slice_status(id, listed))
+                    .collect(),
+            }
+        })
+        .chain(self.absent_gpu_statuses())
+        .collect()
+    }
+
+    /// GPUs that have listed slices and that the driver does not describe any more.
+    fn absent_gpu_statuses(&self) -> Vec<GpuStatus> {
+        let known = |uuid: &GpuUuid| {
+            self.inventory
+                .as_ref()
+                .is_some_and(|inventory| inventory.gpu(uuid).is_some())
+        };
+        let absent: BTreeSet<&GpuUuid> = self
+            .listed
+            .values()
+            .map(|listed| listed.slice.place.gpu())
+            .filter(|uuid| !known(uuid))
+            .collect();
+        absent
+            .into_iter()
+            .map(|uuid| {
+                let place = Place::Gpu(uuid.clone());
+                GpuStatus {
+                    uuid: uuid.clone(),
+                    index: GpuIndex(u32::MAX),
+                    name: "(not listed by the driver)".to_owned(),
+                    memory_mib: 0,
+                    pci: String::new(),
+                    numa_node: None,
+                    mig_mode: MigMode::Unsupported,
+                    present: false,
+                    conditions: self.health.of(&place).cloned().collect(),
+                    slices: self
+                        .listed
+                        .iter()
+                        .filter(|(_, listed)| listed.slice.place.gpu() == uuid)
+                        .map(|(id, listed)| self.slice_status(id, listed))
+                        .collect(),
+                }
+            })
+            .collect()
+    }
+
+    fn slice_status(&self, id: &PluginDeviceId, listed: &Listed) -> SliceStatus {
+        let why = self.why_unhealthy(id);
+        SliceStatus {
+            id: id.to_string(),
+            kind: listed.slice.place.kind(),
+            resource: listed.resource.to_string(),
+            placement: listed
+                .slice
+                .placement
+                .map(|placement| (placement.start, placement.size)),
+            mig_uuid: listed
+                .handles
+                .as_ref()
+                .and_then(|handles| handles.mig.as_ref())
+                .map(|mig| mig.uuid.clone()),
+            healthy: why.is_empty(),
+            why_unhealthy: why,
+            lease: self.leases.get(id).map(|lease| LeaseStatus {
+                state: lease.state.to_string(),
+                container: lease.container.clone(),
+                granted_at: lease.granted_at,
+            }),
+        }
+    }
+
+    /// Resources with their counts, for operators; `registered` says which the kubelet knows.
+    #[must_use]
+    pub fn resource_statuses(
+        &self,
+        registered: impl Fn(&ResourceName) -> bool,
+    ) -> Vec<ResourceStatus> {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        self.lists()
+            .into_iter()
+            .map(|(name, devices)| ResourceStatus {
+                registered: registered(&name),
+                capacity: count(devices.len()),
+                allocatable: count(devices.iter().filter(|(_, healthy, _)| *healthy).count()),
+                leased: count(
+                    devices
+                        .iter()
+                        .filter(|(id, _, _)| self.leases.get(id).is_some())
+                        .count(),
+                ),
+                name: name.to_string(),
+            })
+            .collect()
+    }
+}
+
+/// Lists an offered slice, or brings its entry up to date. A place that is leased stays with the resource that it
+/// was leased under.
+fn list(
+    listed: &mut BTreeMap<PluginDeviceId, Listed>,
+    leases: &LeaseTable,
+    resource: &ResourceName,
+    offered: &OfferedSlice,
+) {
+    let entry = listed.entry(offered.id.clone()).or_insert_with(|| Listed {
+        resource: leases
+            .get(&offered.id)
+            .map_or_else(|| resource.clone(), |lease| lease.resource.clone()),
+        slice: offered.slice.clone(),
+        numa_node: offered.numa_node,
+        handles: None,
+    });
+    entry.slice = offered.slice.clone();
+    entry.numa_node = offered.numa_node;
+    entry.handles = Some(offered.handles.clone());
+}
+
+#[cfg(test)]
+mod tests;
