@@ -99,6 +99,12 @@ plain! {
         pub remap_pending: u32,
         /// 1 after a row remapping failed.
         pub remap_failed: u32,
+        /// Energy drawn up to `observed_ns`, in microjoules; see [`Node::observe_activity`].
+        pub energy_uj: u64,
+        /// Busy time up to `observed_ns`, in ns of the whole device.
+        pub busy_ns: u64,
+        /// When energy and busy time were last brought up to date; 0 = never.
+        pub observed_ns: u64,
         /// What was done to this GPU.
         pub counters: GpuCounters,
         /// GPU instances; free ones have `in_use` 0.
@@ -268,6 +274,27 @@ impl Node {
         let span = u64::from(gpu.power_limit_mw.saturating_sub(idle));
         let work = span * u64::from(self.busy_permille(slot, None, now_ns)) / 1000;
         Ok(idle + u32::try_from(work).unwrap_or(0))
+    }
+
+    /// Brings energy and busy time of a GPU up to date, so that both only grow: what it draws and does now is taken
+    /// for the whole time since the last call. Faces call this before they read either.
+    ///
+    /// # Errors
+    /// As [`Self::gpu`].
+    pub fn observe_activity(&mut self, slot: GpuSlot, now_ns: u64) -> Result<()> {
+        let power_mw = self.power_mw(slot, now_ns)?;
+        let busy = self.busy_permille(slot, None, now_ns);
+        let gpu = self.gpu_any_mut(slot)?;
+        let passed_ns = match gpu.observed_ns {
+            0 => 0,
+            before => now_ns.saturating_sub(before),
+        };
+        // A clock that was set back starts a new stretch.
+        gpu.observed_ns = now_ns;
+        let passed_us = passed_ns / 1000;
+        gpu.energy_uj = gpu.energy_uj.saturating_add(passed_us.saturating_mul(power_mw.into()) / 1000);
+        gpu.busy_ns = gpu.busy_ns.saturating_add(passed_us.saturating_mul(busy.into()));
+        Ok(())
     }
 
     /// GPU temperature in degrees Celsius: 30 idle, 75 at full work.

@@ -7,7 +7,8 @@
 //! Operations are methods of [`Node`], named after NVML's, and answer NVML's [`Code`]s:
 //! - `node`, `gpu`: identity, inventory, sensors;  `mig/*`: MIG mode, GPU instances, compute instances;
 //! - `client`: processes that hold memory and do work;  `event`: Xid, ECC, MIG change;
-//! - `fault`, `calls`: errors and delays per function, call counts and log;  `lifecycle`: reset, reboot, loss.
+//! - `fault`, `calls`: errors and delays per function, call counts and log;  `lifecycle`: reset, reboot, loss;
+//! - `in_process`: [`SimDriver`], the domain's hardware port over an owned node.
 //!
 //! Not modelled: vGPU, confidential computing, NVLink, GSP firmware, real clocks and power curves (figures follow
 //! the declared work by a straight line), memory contents.
@@ -21,6 +22,7 @@ pub mod fault;
 mod gpu;
 pub mod gpu_model;
 mod ids;
+mod in_process;
 mod lifecycle;
 mod mig;
 mod node;
@@ -35,6 +37,7 @@ pub use fault::{Entered, FaultSpec};
 pub use gpu::{EccCounters, Gpu, GpuCounters, MemoryInfo};
 pub use gpu_model::{CiProfile, GiProfile, GpuModel, MigModel, Placement};
 pub use ids::{ComputeInstanceId, GpuInstanceId, GpuSlot, MigDevice, NO_INSTANCE, Process};
+pub use in_process::{SimDriver, SimEvents};
 pub use lifecycle::DriverState;
 pub use mig::{ComputeInstance, GpuInstance, MigAttributes, MigMode};
 pub use node::{Header, MAX_CLIENTS, MAX_GPUS, Node, NodeSpec, OwnedNode};

@@ -30,6 +30,9 @@ plain! {
         pub size: u32,
         /// Index among the MIG devices of the GPU: the lowest free one when it was created.
         pub mig_index: u32,
+        /// How many compute instances this GPU had made when it was created: tells it from an earlier one with its
+        /// id.
+        pub serial: u64,
     }
 }
 
@@ -120,6 +123,7 @@ impl GpuInstance {
             start: place.start,
             size: place.size,
             mig_index,
+            serial: 0,
         };
         Ok(id)
     }
@@ -253,6 +257,9 @@ impl Node {
         let mig_index = (0u32..).find(|&index| !taken(index)).ok_or(Code::UNKNOWN)?;
         let id = gpu.instance_mut(gi)?.put(profile, place, mig_index)?;
         gpu.counters.ci_creates += 1;
+        let serial = gpu.counters.ci_creates;
+        let created = gpu.instance_mut(gi)?.cis.iter_mut().find(|ci| ci.in_use != 0 && ci.id == id);
+        created.ok_or(Code::UNKNOWN)?.serial = serial;
         self.touch_layout();
         self.raise_mig_change(slot, now_ns);
         Ok(ComputeInstanceId::new(id))

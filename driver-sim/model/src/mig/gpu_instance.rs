@@ -29,6 +29,8 @@ plain! {
         pub size: u32,
         /// Creation time, seconds.
         pub created_s: u32,
+        /// How many GPU instances this GPU had made when it was created: tells it from an earlier one with its id.
+        pub serial: u64,
         /// Compute instances; free ones have `in_use` 0.
         pub cis: [ComputeInstance; MAX_CIS],
     }
@@ -213,6 +215,8 @@ impl Node {
         let place = place.ok_or(Code::INSUFFICIENT_RESOURCES)?;
         let id = gpu.put(mig, profile, place, now_ns)?;
         gpu.counters.gi_creates += 1;
+        let serial = gpu.counters.gi_creates;
+        gpu.instance_mut(id)?.serial = serial;
         self.touch_layout();
         self.raise_mig_change(slot, now_ns);
         Ok(id)
