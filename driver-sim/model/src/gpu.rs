@@ -292,8 +292,12 @@ impl Node {
         // A clock that was set back starts a new stretch.
         gpu.observed_ns = now_ns;
         let passed_us = passed_ns / 1000;
-        gpu.energy_uj = gpu.energy_uj.saturating_add(passed_us.saturating_mul(power_mw.into()) / 1000);
-        gpu.busy_ns = gpu.busy_ns.saturating_add(passed_us.saturating_mul(busy.into()));
+        gpu.energy_uj = gpu
+            .energy_uj
+            .saturating_add(passed_us.saturating_mul(power_mw.into()) / 1000);
+        gpu.busy_ns = gpu
+            .busy_ns
+            .saturating_add(passed_us.saturating_mul(busy.into()));
         Ok(())
     }
 

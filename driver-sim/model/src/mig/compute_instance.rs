@@ -258,7 +258,11 @@ impl Node {
         let id = gpu.instance_mut(gi)?.put(profile, place, mig_index)?;
         gpu.counters.ci_creates += 1;
         let serial = gpu.counters.ci_creates;
-        let created = gpu.instance_mut(gi)?.cis.iter_mut().find(|ci| ci.in_use != 0 && ci.id == id);
+        let created = gpu
+            .instance_mut(gi)?
+            .cis
+            .iter_mut()
+            .find(|ci| ci.in_use != 0 && ci.id == id);
         created.ok_or(Code::UNKNOWN)?.serial = serial;
         self.touch_layout();
         self.raise_mig_change(slot, now_ns);
