@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::device_id::PluginDeviceId;
 use crate::health::HealthBook;
-use crate::ids::{ContainerRef, GpuIndex, GpuUuid};
+use crate::ids::{ContainerRef, GpuIndex, GpuInstanceId, GpuUuid};
 use crate::inventory::Inventory;
 use crate::lease::LeaseTable;
 use crate::mig::{MigMode, Placement};
@@ -319,6 +319,35 @@ impl Node {
                     .and_then(|listed| listed.handles.as_ref())
             })
             .collect()
+    }
+
+    /// The place of a GPU instance that is there now.
+    #[must_use]
+    pub fn place_of(&self, gpu: &GpuUuid, instance: GpuInstanceId) -> Option<Place> {
+        let of_instance = |handles: &Handles| {
+            handles.gpu == *gpu
+                && handles
+                    .mig
+                    .as_ref()
+                    .is_some_and(|mig| mig.gpu_instance == instance)
+        };
+        self.listed
+            .values()
+            .find(|listed| listed.handles.as_ref().is_some_and(of_instance))
+            .map(|listed| listed.slice.place.clone())
+    }
+
+    /// Every GPU that has something listed, or that the driver describes.
+    #[must_use]
+    pub fn gpus(&self) -> Vec<GpuUuid> {
+        let described = self
+            .inventory
+            .iter()
+            .flat_map(|all| &all.gpus)
+            .map(|gpu| &gpu.facts.uuid);
+        let listed = self.listed.values().map(|listed| listed.slice.place.gpu());
+        let all: BTreeSet<&GpuUuid> = described.chain(listed).collect();
+        all.into_iter().cloned().collect()
     }
 
     /// The driver's answer of the last look.

@@ -28,6 +28,8 @@ pub struct OfferPolicy {
 /// What the driver calls a slice at this moment; needed to hand it out, never kept as its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handles {
+    /// The GPU.
+    pub gpu: GpuUuid,
     /// Device node of the GPU.
     pub gpu_minor: GpuMinor,
     /// The MIG device, for a MIG place.
@@ -150,6 +152,7 @@ impl Offers {
                 numa_node: gpu.facts.numa_node,
                 memory_mib: gpu.facts.memory_bytes >> 20,
                 handles: Handles {
+                    gpu: gpu.facts.uuid.clone(),
                     gpu_minor: gpu.facts.minor,
                     mig: None,
                 },
@@ -221,6 +224,7 @@ fn offered_instance(
         numa_node: gpu.facts.numa_node,
         memory_mib: profile.memory_mib,
         handles: Handles {
+            gpu: gpu.facts.uuid.clone(),
             gpu_minor: gpu.facts.minor,
             mig: Some(MigHandles {
                 gpu_instance: instance.id,
