@@ -8,6 +8,10 @@ use crate::component::Component;
 use crate::gpus::{GPU, GPU_COUNT, Gpus, MIG, MIG_COUNT};
 use crate::machine::Machine;
 
+/// How long nothing may happen before a suspect device is healthy again: long enough that the
+/// kubelet publishes the time in between.
+const QUIET_SECONDS: u32 = 6;
+
 /// How the daemon tells the runtime of devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Strategy {
@@ -94,11 +98,26 @@ fn config_text(dir: &Path, gpus: &Gpus, strategy: Strategy) -> String {
         Strategy::Cdi => "cdi",
         Strategy::DeviceNodes => "device-nodes",
     };
+    // What is not named is at its default: the kubelet's places, /var/run/cdi, /run/gpushared. The
+    // periods are short where a case waits for them.
     format!(
-        "# TODO adapt
-driver_root: {driver}
-state_dir: {state}
-device_list_strategy: {strategy}
+        "version: v1
+driver:
+  library: {driver}/lib/libnvidia-ml.so.1
+  root: {driver}
+  sysroot: {driver}
+  rescanInterval: 1s
+containers:
+  deviceListStrategy: {strategy}
+paths:
+  state: {state}
+health:
+  probeInterval: 500ms
+  quietPeriod: {QUIET_SECONDS}s
+leases:
+  grace: 5s
+log:
+  level: debug
 ",
         driver = gpus.dir().display(),
         state = dir.join("state").display(),

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
-use crate::case::Setting;
+use crate::case::{Setting, skip};
 use crate::component::Component;
 use crate::{NODE_ADDRESS, containerd};
 
@@ -71,8 +71,14 @@ fn settings(setting: &Setting, dir: &Path) -> serde_json::Value {
 }
 
 /// When the kubelet's registration socket was made.
-pub(crate) fn socket_born() -> Option<SystemTime> {
-    std::fs::metadata(SOCKET).ok()?.created().ok()
+fn socket_born() -> Option<SystemTime> {
+    let socket = std::fs::metadata(SOCKET).ok()?;
+    match socket.created() {
+        Ok(born) => Some(born),
+        Err(error) => skip(format!(
+            "the file system does not tell when a file was made: {error}"
+        )),
+    }
 }
 
 /// The time from the birth of the present registration socket to the last registration of each
