@@ -26,10 +26,12 @@
 //! Not modelled: DRA and the plugin watcher, CPU and memory managers, image pulls, probes, cgroups.
 
 mod admission;
+mod allocate_call;
 mod allocation;
 mod cdi;
 mod checkpoint;
 mod clock;
+mod container_config;
 mod containers;
 mod devices;
 mod endpoint;
