@@ -35,8 +35,10 @@ plain! {
         pub registered_ns: u64,
         /// Start of the work window.
         pub window_ns: u64,
-        /// Work given since the start of the window, in ns of device time.
+        /// Work given since the start of the window and left over from before, in ns of device time.
         pub work_ns: u64,
+        /// Work done in the window before.
+        pub done_ns: u64,
         /// All work ever given, in ns of device time.
         pub total_work_ns: u64,
         /// Process name.
@@ -115,14 +117,34 @@ impl Client {
     /// Busy permille at `now_ns`: what was declared plus the work of the last whole window. Work that did not fit
     /// into its window runs on in the following ones.
     pub fn busy_at(&self, now_ns: u64) -> u32 {
-        let windows = now_ns.saturating_sub(self.window_ns) / WINDOW_NS;
-        let done_before = windows.saturating_sub(1).saturating_mul(WINDOW_NS);
-        let work = match windows {
-            0 => 0,
-            _ => self.work_ns.saturating_sub(done_before).min(WINDOW_NS),
-        };
-        let permille = u32::try_from(work / (WINDOW_NS / 1000)).unwrap_or(1000);
+        let done = self.done_before(self.windows_at(now_ns));
+        let permille = u32::try_from(done / (WINDOW_NS / 1000)).unwrap_or(1000);
         self.busy_permille.saturating_add(permille).min(1000)
+    }
+
+    /// Whole windows since the start of the current one.
+    fn windows_at(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.window_ns) / WINDOW_NS
+    }
+
+    /// Work done in the last whole window, `windows` after the start of the current one.
+    fn done_before(&self, windows: u64) -> u64 {
+        match windows {
+            0 => self.done_ns.min(WINDOW_NS),
+            _ => self
+                .work_ns
+                .saturating_sub((windows - 1).saturating_mul(WINDOW_NS))
+                .min(WINDOW_NS),
+        }
+    }
+
+    fn add_work(&mut self, work_ns: u64, now_ns: u64) {
+        let windows = self.windows_at(now_ns);
+        let passed = windows.saturating_mul(WINDOW_NS);
+        self.done_ns = self.done_before(windows);
+        self.window_ns = self.window_ns.saturating_add(passed);
+        self.work_ns = self.work_ns.saturating_sub(passed).saturating_add(work_ns);
+        self.total_work_ns = self.total_work_ns.saturating_add(work_ns);
     }
 }
 
@@ -293,16 +315,7 @@ impl Node {
     /// NOT_FOUND: no such client; GPU_IS_LOST and the like.
     pub fn add_work(&mut self, id: ClientId, work_ns: u64, now_ns: u64) -> Result<()> {
         self.gpu_usable(GpuSlot::new(self.client(id)?.gpu))?;
-        let client = self.client_mut(id)?;
-        let windows = now_ns.saturating_sub(client.window_ns) / WINDOW_NS;
-        if windows > 1 {
-            // Keep the last whole window, so that readers still see it; drop what was done before.
-            let passed = (windows - 1) * WINDOW_NS;
-            client.work_ns = client.work_ns.saturating_sub(passed);
-            client.window_ns += passed;
-        }
-        client.work_ns = client.work_ns.saturating_add(work_ns);
-        client.total_work_ns = client.total_work_ns.saturating_add(work_ns);
+        self.client_mut(id)?.add_work(work_ns, now_ns);
         self.touch();
         Ok(())
     }

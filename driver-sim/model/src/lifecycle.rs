@@ -92,7 +92,7 @@ impl Node {
         }
         let gpu = self.gpu_any_mut(slot)?;
         gpu.reset();
-        gpu.counters.resets += 1;
+        gpu.counters.resets = gpu.counters.resets.wrapping_add(1);
         self.touch_layout();
         self.raise_mig_change(slot, now_ns);
         Ok(())

@@ -1,8 +1,9 @@
 //! Brings a node back into order after a process died, or panicked, in the middle of a change.
 
 use crate::gpu::Gpu;
-use crate::gpu_model::GpuModel;
+use crate::gpu_model::{GiProfile, GpuModel};
 use crate::ids::GpuInstanceId;
+use crate::mig::GpuInstance;
 use crate::node::{MAX_GPUS, Node};
 use crate::plain::Plain;
 
@@ -58,11 +59,28 @@ impl Gpu {
             let free = self.gis.iter_mut().find(|gi| gi.in_use == 0);
             if let (true, Some(free)) = (legal, free) {
                 *free = *instance;
-                for ci in &mut free.cis {
-                    if profile.ci_profile(ci.profile_id).is_none() || ci.id > 7 {
-                        *ci = Plain::ZERO;
-                    }
-                }
+                free.repair(profile);
+            }
+        }
+    }
+}
+
+impl GpuInstance {
+    fn repair(&mut self, gi: &GiProfile) {
+        let found = self.cis;
+        self.cis = Plain::ZERO;
+        for compute in found.iter().filter(|ci| ci.in_use != 0) {
+            let place = compute.placement();
+            let legal = gi.ci_profile(compute.profile_id).is_some_and(|profile| {
+                profile.creatable && profile.placements().any(|p| p == place)
+            }) && compute.id < 8
+                && self.compute_instance(compute.id()).is_err()
+                && !self
+                    .compute_instances()
+                    .any(|other| other.placement().overlaps(place));
+            let free = self.cis.iter_mut().find(|ci| ci.in_use == 0);
+            if let (true, Some(free)) = (legal, free) {
+                *free = *compute;
             }
         }
     }

@@ -256,7 +256,7 @@ impl Node {
         };
         let mig_index = (0u32..).find(|&index| !taken(index)).ok_or(Code::UNKNOWN)?;
         let id = gpu.instance_mut(gi)?.put(profile, place, mig_index)?;
-        gpu.counters.ci_creates += 1;
+        gpu.counters.ci_creates = gpu.counters.ci_creates.wrapping_add(1);
         let serial = gpu.counters.ci_creates;
         let created = gpu
             .instance_mut(gi)?
@@ -287,7 +287,7 @@ impl Node {
             .iter_mut()
             .find(|ci| ci.in_use != 0 && ci.id == device.ci.get());
         *ci.ok_or(Code::NOT_FOUND)? = Plain::ZERO;
-        gpu.counters.ci_destroys += 1;
+        gpu.counters.ci_destroys = gpu.counters.ci_destroys.wrapping_add(1);
         self.touch_layout();
         self.raise_mig_change(slot, now_ns);
         Ok(())

@@ -214,7 +214,7 @@ impl Node {
         };
         let place = place.ok_or(Code::INSUFFICIENT_RESOURCES)?;
         let id = gpu.put(mig, profile, place, now_ns)?;
-        gpu.counters.gi_creates += 1;
+        gpu.counters.gi_creates = gpu.counters.gi_creates.wrapping_add(1);
         let serial = gpu.counters.gi_creates;
         gpu.instance_mut(id)?.serial = serial;
         self.touch_layout();
@@ -237,7 +237,7 @@ impl Node {
         }
         let gpu = self.gpu_any_mut(slot)?;
         *gpu.instance_mut(gi)? = Plain::ZERO;
-        gpu.counters.gi_destroys += 1;
+        gpu.counters.gi_destroys = gpu.counters.gi_destroys.wrapping_add(1);
         self.touch_layout();
         self.raise_mig_change(slot, now_ns);
         Ok(())

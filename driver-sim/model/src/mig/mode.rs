@@ -29,7 +29,7 @@ impl Gpu {
         self.clear_instances();
         if self.mig_current != self.mig_pending {
             self.mig_current = self.mig_pending;
-            self.counters.mode_changes += 1;
+            self.counters.mode_changes = self.counters.mode_changes.wrapping_add(1);
         }
     }
 }
