@@ -20,11 +20,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::device_id::PluginDeviceId;
-use crate::ids::ContainerRef;
+use crate::ids::{ContainerRef, ParseIdError};
 use crate::resource::ResourceName;
 
 /// How many grants of one lease are kept. A pod has a handful of containers that can share a place in turn.
@@ -48,6 +49,22 @@ impl GrantId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl FromStr for GrantId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        text.split_once('-')
+            .and_then(|(epoch, sequence)| {
+                let grant = Self::new(u64::from_str_radix(epoch, 16).ok()?, sequence.parse().ok()?);
+                (grant.0 == text).then_some(grant)
+            })
+            .ok_or_else(|| ParseIdError {
+                text: text.chars().take(64).collect(),
+                expected: "the id of a grant (16 hexadecimal digits, `-`, a number)",
+            })
     }
 }
 
@@ -195,6 +212,17 @@ impl LeaseTable {
             granted_at: now,
             absences: 0,
         });
+    }
+
+    /// A grant that an earlier life gave for these places stands: the stored answer may be replayed.
+    pub fn add_grant(&mut self, ids: &[PluginDeviceId], grant: &GrantId) {
+        for id in ids {
+            if let Some(lease) = self.leases.get_mut(id)
+                && !lease.grants.contains(grant)
+            {
+                lease.grants.push(grant.clone());
+            }
+        }
     }
 
     /// One complete observation of who holds what. Returns the places whose leases are over: they are

@@ -1,0 +1,184 @@
+//! What a grant puts into a container, by device-list strategy.
+//!
+//! | strategy | in the kubelet's answer |
+//! |---|---|
+//! | `cdi` | one CDI device, unique to the grant, whose file is on disk before the answer goes out |
+//! | `cdi-annotations` | the same name as an annotation |
+//! | `device-nodes` | device nodes, driver files as mounts, `NVIDIA_VISIBLE_DEVICES=void` |
+//! | `env` | `NVIDIA_VISIBLE_DEVICES` with the UUIDs |
+//!
+//! `void` keeps an NVIDIA runtime from adding every GPU because an image says `NVIDIA_VISIBLE_DEVICES=all`.
+//! The kubelet stores the answer and replays it for ever, so a CDI name never stands for other places: it is made
+//! from the grant's id, and [`Grants::restore`] writes its file again after a reboot or a change of the driver.
+
+use std::collections::BTreeMap;
+
+use gpushared_domain::edits::{BindMount, ContainerEdits};
+use gpushared_domain::lease::GrantId;
+use gpushared_domain::offer::Handles;
+use gpushared_host::cdi::{CdiError, CdiWriter};
+use gpushared_host::device_nodes::{DeviceNodeError, DeviceNodeRoots};
+
+use crate::config::DeviceListStrategy;
+
+const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
+const CUDA_VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
+const CDI_ANNOTATION: &str = "cdi.k8s.io/gpushared_";
+
+/// Why a grant could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantError {
+    /// A device node is missing.
+    #[error("finding the device nodes")]
+    DeviceNodes(#[from] DeviceNodeError),
+    /// The CDI file could not be written.
+    #[error("writing the CDI specification")]
+    Cdi(#[from] CdiError),
+}
+
+/// Makes, restores and removes what containers get.
+#[derive(Debug)]
+pub struct Grants {
+    strategy: DeviceListStrategy,
+    roots: DeviceNodeRoots,
+    driver_files: Vec<BindMount>,
+    cdi: CdiWriter,
+    /// What the files say that this process wrote.
+    written: BTreeMap<GrantId, ContainerEdits>,
+}
+
+impl Grants {
+    /// With the driver's files of this node.
+    #[must_use]
+    pub fn new(
+        strategy: DeviceListStrategy,
+        roots: DeviceNodeRoots,
+        cdi: CdiWriter,
+        driver_files: Vec<BindMount>,
+    ) -> Self {
+        Self {
+            strategy,
+            roots,
+            driver_files,
+            cdi,
+            written: BTreeMap::new(),
+        }
+    }
+
+    /// The answer to an Allocate. With CDI, the file is in place when this returns.
+    ///
+    /// # Errors
+    /// When a device node is missing or the CDI file cannot be written; nothing is left behind.
+    pub fn make(
+        &mut self,
+        grant: &GrantId,
+        handles: &[&Handles],
+    ) -> Result<ContainerEdits, GrantError> {
+        let mut answer = ContainerEdits::default();
+        match self.strategy {
+            DeviceListStrategy::Env => {
+                answer
+                    .env
+                    .insert(VISIBLE_DEVICES.to_owned(), visible_devices(handles));
+            }
+            DeviceListStrategy::DeviceNodes => answer = self.container_edits(handles)?,
+            DeviceListStrategy::Cdi => {
+                let name = self.write(grant, self.container_edits(handles)?)?;
+                answer.cdi_devices.push(name);
+            }
+            DeviceListStrategy::CdiAnnotations => {
+                let name = self.write(grant, self.container_edits(handles)?)?;
+                answer
+                    .annotations
+                    .insert(format!("{CDI_ANNOTATION}{grant}"), name);
+            }
+        }
+        Ok(answer)
+    }
+
+    fn write(&mut self, grant: &GrantId, edits: ContainerEdits) -> Result<String, GrantError> {
+        let name = self.cdi.write(grant, &edits)?;
+        self.written.insert(grant.clone(), edits);
+        Ok(name)
+    }
+
+    /// Writes a grant's CDI file again where this process did not write it, or it would say something else now.
+    /// Says whether it did.
+    ///
+    /// # Errors
+    /// As [`Self::make`].
+    pub fn restore(&mut self, grant: &GrantId, handles: &[&Handles]) -> Result<bool, GrantError> {
+        if !self.strategy.is_cdi() {
+            return Ok(false);
+        }
+        let edits = self.container_edits(handles)?;
+        if self.written.get(grant) == Some(&edits) {
+            return Ok(false);
+        }
+        self.write(grant, edits)?;
+        Ok(true)
+    }
+
+    /// Removes a grant's CDI file; one that is gone already is fine.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub fn remove(&mut self, grant: &GrantId) -> Result<(), GrantError> {
+        self.cdi.remove(grant)?;
+        self.written.remove(grant);
+        Ok(())
+    }
+
+    /// Removes CDI files of grants that do not stand; says how many.
+    ///
+    /// # Errors
+    /// When the directory cannot be read or a file cannot be removed.
+    pub fn remove_all_but(&self, stands: impl Fn(&GrantId) -> bool) -> Result<usize, GrantError> {
+        let over: Vec<GrantId> = self
+            .cdi
+            .list()?
+            .into_iter()
+            .filter(|grant| !stands(grant))
+            .collect();
+        for grant in &over {
+            self.cdi.remove(grant)?;
+        }
+        Ok(over.len())
+    }
+
+    fn container_edits(&self, handles: &[&Handles]) -> Result<ContainerEdits, GrantError> {
+        let mut edits = ContainerEdits {
+            device_nodes: self.roots.nodes(handles.iter().copied())?,
+            mounts: self.driver_files.clone(),
+            ..ContainerEdits::default()
+        };
+        edits
+            .env
+            .insert(VISIBLE_DEVICES.to_owned(), "void".to_owned());
+        let mig: Vec<&str> = handles
+            .iter()
+            .filter_map(|handles| handles.mig.as_ref())
+            .map(|mig| mig.uuid.as_str())
+            .collect();
+        if !mig.is_empty() {
+            edits
+                .env
+                .insert(CUDA_VISIBLE_DEVICES.to_owned(), mig.join(","));
+        }
+        Ok(edits)
+    }
+}
+
+/// UUIDs of MIG devices, and of whole GPUs.
+fn visible_devices(handles: &[&Handles]) -> String {
+    let names: Vec<&str> = handles
+        .iter()
+        .map(|handles| {
+            handles
+                .mig
+                .as_ref()
+                .map_or(handles.gpu.as_str(), |mig| mig.uuid.as_str())
+        })
+        .collect();
+    names.join(",")
+}
