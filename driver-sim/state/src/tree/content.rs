@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use gpushared_driver_sim::{DriverState, Gpu, GpuModel, Node};
+use gpushared_driver_sim::{DriverState, Gpu, GpuModel, GpuSlot, MigDevice, Node};
 
 use super::{Entry, Tree};
 
@@ -50,7 +50,7 @@ pub(super) fn tree(node: &Node) -> Tree {
                 gpu.pci_sysfs_name()
             );
             file(&mut tree, path, information(node, gpu, model));
-            capabilities(&mut tree, gpu);
+            capabilities(&mut tree, slot, gpu);
         }
     }
     tree
@@ -107,7 +107,7 @@ fn capability(tree: &mut Tree, path: String, minor: u32, mode: u32) {
     );
 }
 
-fn capabilities(tree: &mut Tree, gpu: &Gpu) {
+fn capabilities(tree: &mut Tree, slot: GpuSlot, gpu: &Gpu) {
     let root = format!("proc/driver/nvidia/capabilities/gpu{}/mig", gpu.minor);
     let _existing = tree.insert(root.clone().into(), Entry::Directory);
     for gi in gpu.instances() {
@@ -117,11 +117,18 @@ fn capabilities(tree: &mut Tree, gpu: &Gpu) {
         };
         capability(tree, format!("{path}/access"), minor, MODE_ALL);
         for ci in gi.compute_instances() {
-            // nv-caps.c: the compute instance's minor follows its GPU instance's.
+            let device = MigDevice {
+                gpu: slot,
+                gi: gi.id(),
+                ci: ci.id(),
+            };
+            let Ok(ci_minor) = gpu.ci_capability_minor(device) else {
+                continue;
+            };
             capability(
                 tree,
                 format!("{path}/ci{}/access", ci.id),
-                minor + 1 + ci.id,
+                ci_minor,
                 MODE_ALL,
             );
         }
@@ -175,7 +182,7 @@ fn information(node: &Node, gpu: &Gpu, model: &GpuModel) -> String {
          DMA Size: \t 52 bits\nDMA Mask: \t 0xfffffffffffff\nBus Location: \t {}\nDevice Minor: \t {}\n\
          GPU Firmware: \t {}\nGPU Excluded:\t No\n",
         model.name,
-        64 + gpu.minor,
+        gpu.minor.wrapping_add(64),
         gpu.uuid(),
         model.vbios,
         gpu.pci_sysfs_name(),
@@ -208,9 +215,11 @@ fn pci(tree: &mut Tree, gpu: &Gpu, model: &GpuModel, bound: bool) {
 
 /// BAR0 registers, BAR1 memory, BAR3; thirteen lines as in sysfs.
 fn resources(gpu: &Gpu, model: &GpuModel) -> String {
-    let base = 0x2_0000_0000_0000u64 + (u64::from(gpu.minor) << 40);
+    // Sixteen GPUs at most; a damaged minor number must not overflow.
+    let position = u64::from(gpu.minor & 0xF);
+    let base = 0x2_0000_0000_0000u64 + (position << 40);
     let bar1 = (model.bar1_mib << 20) - 1;
-    let registers = 0xB000_0000 + (u64::from(gpu.minor) << 25);
+    let registers = 0xB000_0000 + (position << 25);
     let mut lines = [(0, 0, 0); 13];
     lines[0] = (registers, registers + 0xFF_FFFF, 0x40200);
     lines[1] = (base, base + bar1, 0x14_220C);
