@@ -83,16 +83,13 @@ impl Node {
         Ok(Code::SUCCESS)
     }
 
-    /// `nvmlDeviceGetMaxMigDeviceCount`: 0 on products without MIG, whatever the mode.
+    /// `nvmlDeviceGetMaxMigDeviceCount`: 0 on products without MIG and while the mode is off.
     ///
     /// # Errors
     /// As [`Self::gpu`].
     pub fn max_mig_devices(&self, slot: GpuSlot) -> Result<u32> {
-        Ok(self
-            .gpu(slot)?
-            .model()?
-            .mig
-            .as_ref()
-            .map_or(0, |mig| mig.max_gpu_instances))
+        let gpu = self.gpu(slot)?;
+        let mig = gpu.model()?.mig.as_ref().filter(|_| gpu.mig_enabled());
+        Ok(mig.map_or(0, |mig| mig.max_gpu_instances))
     }
 }
