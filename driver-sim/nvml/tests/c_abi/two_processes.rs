@@ -1,0 +1,150 @@
+//! A second process with its own copy of the library sees the same node at once.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::ptr::null_mut;
+
+use nvml_wrapper_sys::bindings as sys;
+
+use crate::harness::*;
+use crate::mig;
+
+const LIBRARY: &str = "GPUSIM_TEST_LIBRARY";
+const ACTION: &str = "GPUSIM_TEST_ACTION";
+
+/// Runs `other_process` with an action in a new process; answers what it printed after `answer:`.
+fn elsewhere(sim: &Sim, action: &str, prepare: impl FnOnce(&mut Command)) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args([
+            "--exact",
+            "two_processes::other_process",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env(LIBRARY, sim.library_path())
+        .env(ACTION, action);
+    prepare(&mut command);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    text.split("answer:")
+        .nth(1)
+        .and_then(|rest| rest.lines().next())
+        .unwrap_or("")
+        .to_owned()
+}
+
+/// The other process: not a test by itself.
+#[test]
+#[ignore = "run by the tests of this file in a process of its own"]
+fn other_process() {
+    let (Some(library), Ok(action)) = (std::env::var_os(LIBRARY), std::env::var(ACTION)) else {
+        return;
+    };
+    // SAFETY: the library has no initialisers with preconditions.
+    let lib = unsafe { sys::NvmlLib::new(library) }.unwrap();
+    assert_eq!(nvml!(lib, nvmlInit_v2()), SUCCESS);
+    let device = gpu(&lib, 0);
+    match action.as_str() {
+        "count MIG devices" => {
+            let mut found = 0;
+            for index in 0..7 {
+                let mut mig = null_mut();
+                let answer = nvml!(
+                    lib,
+                    nvmlDeviceGetMigDeviceHandleByIndex(device, index, &raw mut mig)
+                );
+                found += u32::from(answer == SUCCESS);
+            }
+            println!("answer:{found}");
+        }
+        "create" => {
+            let gi = mig::create_gi(&lib, device, 19, 2, 1).unwrap();
+            println!(
+                "answer:{}",
+                mig::ci_info(&lib, mig::create_ci(&lib, gi, 0))
+                    .device
+                    .addr()
+            );
+        }
+        "persistence" => {
+            println!(
+                "answer:{}",
+                nvml!(lib, nvmlDeviceSetPersistenceMode(device, 1))
+            );
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn instances_made_here_exist_there_and_the_other_way_round() {
+    if !may_change() {
+        return;
+    }
+    let sim = Sim::new(&["h100-80gb"]);
+    let lib = sim.open();
+    let device = gpu(&lib, 0);
+    mig::enable(&lib, device);
+    let gi = mig::create_gi(&lib, device, 9, 4, 4).unwrap();
+    let ci = mig::create_ci(&lib, gi, 2);
+    assert_eq!(elsewhere(&sim, "count MIG devices", |_| ()), "1");
+    let created: usize = elsewhere(&sim, "create", |_| ()).parse().unwrap();
+    // The handle of an instance is the same number everywhere.
+    let mut uuid = [0u8; 96];
+    let device = std::ptr::without_provenance_mut(created);
+    assert_eq!(
+        nvml!(lib, nvmlDeviceGetUUID(device, uuid.as_mut_ptr().cast(), 96)),
+        SUCCESS
+    );
+    assert_eq!(nvml!(lib, nvmlComputeInstanceDestroy(ci)), SUCCESS);
+    assert_eq!(nvml!(lib, nvmlGpuInstanceDestroy(gi)), SUCCESS);
+    assert_eq!(elsewhere(&sim, "count MIG devices", |_| ()), "1");
+}
+
+#[test]
+fn only_root_or_a_declared_user_changes_the_node() {
+    const NOBODY: u32 = 65534;
+    // SAFETY: geteuid has no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        println!("skipped: needs root, to become somebody else");
+        return;
+    }
+    let sim = Sim::new(&["h100-80gb"]);
+    // Everybody may enter the node directory.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(sim.path(), open).unwrap();
+    let program = std::env::current_exe().unwrap();
+    let reachable = program.ancestors().skip(1).all(|dir| {
+        std::fs::metadata(dir).is_ok_and(|found| {
+            std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o005 == 0o005
+        })
+    });
+    if !reachable {
+        println!("skipped: the test program lies where another user cannot reach it");
+        return;
+    }
+    let answer =
+        |prepare: &dyn Fn(&mut Command)| elsewhere(&sim, "persistence", |command| prepare(command));
+    let as_nobody = |command: &mut Command| {
+        command.uid(NOBODY).env_remove("GPUSIM_ANY_UID");
+    };
+    assert_eq!(answer(&as_nobody), NO_PERMISSION.to_string());
+    let as_declared = |command: &mut Command| {
+        command.uid(NOBODY).env("GPUSIM_ANY_UID", "1");
+    };
+    assert_eq!(answer(&as_declared), SUCCESS.to_string());
+}
+
+#[test]
+fn the_node_may_be_named_by_the_environment() {
+    let sim = Sim::new(&["h100-80gb"]);
+    let elsewhere_dir = tempfile::tempdir().unwrap();
+    let copy = elsewhere_dir.path().join("libnvidia-ml.so.1");
+    std::fs::copy(built_library(), &copy).unwrap();
+    let found = elsewhere(&sim, "count MIG devices", |command| {
+        command.env(LIBRARY, &copy).env("GPUSIM_NODE", sim.path());
+    });
+    assert_eq!(found, "0");
+}
