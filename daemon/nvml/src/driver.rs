@@ -3,16 +3,23 @@
 use std::path::PathBuf;
 
 use gpushared_domain::health::Probe;
-use gpushared_domain::ids::{ComputeInstanceId, GpuInstanceId, GpuUuid};
-use gpushared_domain::inventory::{DriverInfo, Inventory};
+use gpushared_domain::ids::{ComputeInstanceId, GpuIndex, GpuInstanceId, GpuUuid, HostPid};
+use gpushared_domain::inventory::{DriverInfo, GpuState, Inventory};
 use gpushared_domain::mig::{
     ComputeInstance, GpuInstance, MigModeActivation, MigProfileId, Placement,
 };
 use gpushared_domain::ports::{
     DeviceMemory, DriverFault, GpuDriver, GpuDriverError, GpuProcess, MigSwitch,
 };
+use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError};
+use nvml_wrapper::{Device, Nvml};
 
+use crate::error::{error, fault, is_of_driver, probe};
 use crate::events::NvmlEvents;
+use crate::gpu::Gpu;
+use crate::library;
+use crate::raw::gpu_instance::GpuInstanceHandle;
+use crate::raw::{Answer, Refusal, code, memory, processes, rows};
 
 /// Where the driver is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +41,13 @@ impl Default for NvmlSettings {
 
 /// The GPUs of this node through NVML.
 #[derive(Debug)]
-pub struct NvmlDriver {}
+pub struct NvmlDriver {
+    nvml: &'static Nvml,
+    sysroot: PathBuf,
+    info: DriverInfo,
+    /// What was read once. A GPU that failed is taken out, and looked up again by the next call.
+    gpus: Vec<Gpu>,
+}
 
 impl NvmlDriver {
     /// Loads and initialises the driver's library. Call it once: the library stays loaded for the life of the
@@ -45,8 +58,14 @@ impl NvmlDriver {
     /// [`DriverFault::FunctionMissing`]: the library is too old; the error names the function.
     /// [`DriverFault::DriverNotLoaded`]: no kernel module. [`DriverFault::VersionMismatch`]: the driver was replaced
     /// and needs a reboot or a reload. Any other fault: what `nvmlInit` said.
-    pub fn open(_settings: &NvmlSettings) -> Result<Self, GpuDriverError> {
-        Err(GpuDriverError::new("opening", DriverFault::LibraryMissing))
+    pub fn open(settings: &NvmlSettings) -> Result<Self, GpuDriverError> {
+        let (nvml, info) = library::open(settings.library.as_deref())?;
+        Ok(Self {
+            nvml,
+            sysroot: settings.sysroot.clone(),
+            info,
+            gpus: Vec::new(),
+        })
     }
 
     /// The node's events, to be waited for on another thread. GPUs that cannot be registered are left out and tried
@@ -55,69 +74,286 @@ impl NvmlDriver {
     /// # Errors
     /// When the library lacks events or refuses a set.
     pub fn events(&self) -> Result<NvmlEvents, GpuDriverError> {
-        Err(GpuDriverError::new("opening", DriverFault::LibraryMissing))
+        NvmlEvents::new(self.nvml)
     }
-}
 
-fn missing<T>() -> Result<T, GpuDriverError> {
-    Err(GpuDriverError::new("calling", DriverFault::FunctionMissing))
+    /// The GPU at an index, described.
+    fn look(&mut self, index: GpuIndex) -> Answer<GpuState> {
+        let device = self.nvml.device_by_index(index.0)?;
+        let uuid: GpuUuid = device.uuid()?.parse()?;
+        let mut gpu = match self.take(&uuid) {
+            Some(mut known) => {
+                known.renew(device, index)?;
+                known
+            }
+            None => Gpu::read(device, uuid, &self.sysroot)?,
+        };
+        let state = gpu.state()?;
+        self.gpus.push(gpu);
+        Ok(state)
+    }
+
+    fn take(&mut self, uuid: &GpuUuid) -> Option<Gpu> {
+        let position = self.gpus.iter().position(|gpu| gpu.facts.uuid == *uuid)?;
+        Some(self.gpus.swap_remove(position))
+    }
+
+    /// Does something with a GPU that is known, or looked up. Where that fails as with a handle from before a reset the
+    /// GPU is forgotten.
+    fn with<T, E: MayBeStale>(
+        &mut self,
+        uuid: &GpuUuid,
+        look_up_failed: impl FnOnce(&Refusal) -> E,
+        work: impl FnOnce(&mut Gpu) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut gpu = match self.take(uuid) {
+            Some(known) => known,
+            None => self
+                .nvml
+                .device_by_uuid(uuid.as_str())
+                .map_err(Refusal::from)
+                .and_then(|device| Gpu::read(device, uuid.clone(), &self.sysroot))
+                .map_err(|refusal| look_up_failed(&refusal))?,
+        };
+        let result = work(&mut gpu);
+        match &result {
+            Err(error) if error.may_be_stale() => {}
+            _ => self.gpus.push(gpu),
+        }
+        result
+    }
+
+    /// [`Self::with`], for what fails with the domain's error.
+    fn on_gpu<T>(
+        &mut self,
+        uuid: &GpuUuid,
+        work: impl FnOnce(&mut Gpu) -> Result<T, GpuDriverError>,
+    ) -> Result<T, GpuDriverError> {
+        let look_up = |refusal: &Refusal| error(format!("looking up {uuid}"), refusal);
+        self.with(uuid, look_up, work)
+    }
 }
 
 impl GpuDriver for NvmlDriver {
     fn info(&mut self) -> Result<DriverInfo, GpuDriverError> {
-        missing()
+        self.info = library::info(self.nvml)
+            .map_err(|refusal| error("asking for the driver's versions", &refusal))?;
+        Ok(self.info.clone())
     }
+
     fn observe(&mut self) -> Result<Inventory, GpuDriverError> {
-        missing()
+        let count = self
+            .nvml
+            .device_count()
+            .map_err(|why| error("counting GPUs", &why.into()))?;
+        let mut inventory = Inventory {
+            driver: self.info.clone(),
+            gpus: Vec::new(),
+            unreadable: Vec::new(),
+        };
+        for index in (0..count).map(GpuIndex) {
+            match self.look(index) {
+                Ok(state) => inventory.gpus.push(state),
+                Err(refusal) if is_of_driver(&refusal) => {
+                    return Err(error(format!("describing GPU {index}"), &refusal));
+                }
+                Err(refusal) => inventory.unreadable.push((index, why(&refusal))),
+            }
+        }
+        // GPUs that are gone.
+        self.gpus
+            .retain(|gpu| inventory.gpu(&gpu.facts.uuid).is_some());
+        Ok(inventory)
     }
-    fn probe(&mut self, _gpu: &GpuUuid) -> Probe {
-        Probe::Lost
+
+    fn probe(&mut self, gpu: &GpuUuid) -> Probe {
+        let known = self.gpus.iter().any(|known| known.facts.uuid == *gpu);
+        let look = |driver: &mut Self| driver.with(gpu, Refusal::clone, |gpu| look_at(&gpu.device));
+        match look(self) {
+            Ok(answers) => answers,
+            // The first try may have gone to a handle from before a reset; it is forgotten by now.
+            Err(_) if known => look(self).unwrap_or_else(|refusal| probe(&refusal)),
+            Err(refusal) => probe(&refusal),
+        }
     }
+
     fn set_mig_mode(
         &mut self,
-        _gpu: &GpuUuid,
-        _enabled: MigSwitch,
+        gpu: &GpuUuid,
+        enabled: MigSwitch,
     ) -> Result<MigModeActivation, GpuDriverError> {
-        missing()
+        let (on, word) = match enabled {
+            MigSwitch::On => (true, "on"),
+            MigSwitch::Off => (false, "off"),
+        };
+        let status = self.on_gpu(gpu, |known| {
+            known
+                .device
+                .set_mig_mode(on)
+                .map_err(|why| error(format!("turning MIG mode {word} on {gpu}"), &why.into()))
+        })?;
+        // The change may have reset the GPU: handle and minor are looked up again.
+        drop(self.take(gpu));
+        Ok(activation(status))
     }
+
     fn create_gpu_instance(
         &mut self,
-        _gpu: &GpuUuid,
-        _profile: MigProfileId,
-        _placement: Placement,
+        gpu: &GpuUuid,
+        profile: MigProfileId,
+        placement: Placement,
     ) -> Result<GpuInstance, GpuDriverError> {
-        missing()
+        self.on_gpu(gpu, |gpu| gpu.create_gpu_instance(profile, placement))
     }
+
     fn create_compute_instance(
         &mut self,
-        _gpu: &GpuUuid,
-        _instance: GpuInstanceId,
+        gpu: &GpuUuid,
+        instance: GpuInstanceId,
     ) -> Result<ComputeInstance, GpuDriverError> {
-        missing()
+        self.on_gpu(gpu, |gpu| gpu.create_compute_instance(instance))
     }
+
     fn destroy_compute_instance(
         &mut self,
-        _gpu: &GpuUuid,
-        _instance: GpuInstanceId,
-        _compute: ComputeInstanceId,
+        gpu: &GpuUuid,
+        instance: GpuInstanceId,
+        compute: ComputeInstanceId,
     ) -> Result<(), GpuDriverError> {
-        missing()
+        self.on_gpu(gpu, |gpu| gpu.destroy_compute_instance(instance, compute))
     }
+
     fn destroy_gpu_instance(
         &mut self,
-        _gpu: &GpuUuid,
-        _instance: GpuInstanceId,
+        gpu: &GpuUuid,
+        instance: GpuInstanceId,
     ) -> Result<(), GpuDriverError> {
-        missing()
+        self.on_gpu(gpu, |gpu| gpu.destroy_gpu_instance(instance))
     }
+
     fn memory(
         &mut self,
-        _gpu: &GpuUuid,
-        _instance: Option<GpuInstanceId>,
+        gpu: &GpuUuid,
+        instance: Option<GpuInstanceId>,
     ) -> Result<DeviceMemory, GpuDriverError> {
-        missing()
+        let doing = || match instance {
+            Some(instance) => format!("reading memory of GPU instance {instance} on {gpu}"),
+            None => format!("reading memory of {gpu}"),
+        };
+        self.on_gpu(gpu, |known| {
+            let memory = match instance {
+                Some(instance) => instance_memory(known, instance),
+                None => memory::memory(&known.device),
+            };
+            let memory = memory.map_err(|refusal| error(doing(), &refusal))?;
+            Ok(DeviceMemory {
+                total: memory.total,
+                used: memory.used,
+                reserved: memory.reserved,
+            })
+        })
     }
-    fn processes(&mut self, _gpu: &GpuUuid) -> Result<Vec<GpuProcess>, GpuDriverError> {
-        missing()
+
+    fn processes(&mut self, gpu: &GpuUuid) -> Result<Vec<GpuProcess>, GpuDriverError> {
+        self.on_gpu(gpu, |known| {
+            let list = processes::compute(&known.device)
+                .map_err(|refusal| error(format!("listing processes on {gpu}"), &refusal))?;
+            Ok(list
+                .into_iter()
+                .map(|process| GpuProcess {
+                    pid: HostPid(process.pid),
+                    used_memory: process.used_memory,
+                    gpu_instance: process.gpu_instance.map(GpuInstanceId),
+                    compute_instance: process.compute_instance.map(ComputeInstanceId),
+                })
+                .collect())
+        })
+    }
+}
+
+/// An error that a handle from before a reset would bring.
+trait MayBeStale {
+    fn may_be_stale(&self) -> bool;
+}
+
+impl MayBeStale for DriverFault {
+    fn may_be_stale(&self) -> bool {
+        matches!(
+            self,
+            Self::GpuLost | Self::ResetRequired | Self::NotFound | Self::InvalidArgument
+        )
+    }
+}
+
+impl MayBeStale for Refusal {
+    fn may_be_stale(&self) -> bool {
+        fault(self).may_be_stale()
+    }
+}
+
+impl MayBeStale for GpuDriverError {
+    fn may_be_stale(&self) -> bool {
+        self.fault.may_be_stale()
+    }
+}
+
+/// The number that a mode change brought besides success: it was accepted, which is not that it is in force.
+fn activation(status: u32) -> MigModeActivation {
+    match status {
+        0 => MigModeActivation::Active,
+        code::RESET_REQUIRED => MigModeActivation::ResetRequired,
+        code::IN_USE => MigModeActivation::InUse,
+        other => MigModeActivation::Outstanding(other),
+    }
+}
+
+/// Reads what cannot be answered without the GPU: memory in use, volatile error counters, row remapping.
+fn look_at(device: &Device<'static>) -> Answer<Probe> {
+    memory::memory(device)?;
+    let errors = device
+        .total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile)
+        .map_err(Refusal::from);
+    Ok(Probe::Answers {
+        volatile_uncorrected: if_it_has(errors)?,
+        remap_failed: if_it_has(rows::remap_failed(device))?.unwrap_or(false),
+    })
+}
+
+/// `None` for what this GPU or driver does not have.
+fn if_it_has<T>(answer: Answer<T>) -> Answer<Option<T>> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(refusal) if refusal.is(&[code::NOT_SUPPORTED]) || refusal.is_of_version() => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// Of the MIG device of the instance's first compute instance: compute instances share their GPU instance's memory.
+fn instance_memory(gpu: &mut Gpu, instance: GpuInstanceId) -> Answer<memory::Memory> {
+    let handle = GpuInstanceHandle::by_id(&gpu.device, instance.0)?;
+    let info = handle.info()?;
+    let compute = gpu.compute_instances(&handle, &info)?;
+    let (_, device) = compute.first().ok_or(Refusal::Code(code::NOT_FOUND))?;
+    memory::memory(device)
+}
+
+/// Why a GPU is unreadable, for people.
+fn why(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Code(_) => fault(refusal).to_string(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_accepted_mode_change_is_not_taken_for_one_in_force() {
+        assert_eq!(activation(0), MigModeActivation::Active);
+        assert_eq!(activation(19), MigModeActivation::InUse);
+        assert_eq!(activation(16), MigModeActivation::ResetRequired);
+        assert_eq!(activation(999), MigModeActivation::Outstanding(999));
     }
 }
