@@ -89,3 +89,9 @@ fn bounds_of_durations_are_told() {
     let found = mistakes("leases: {grace: 0s}\n");
     assert_eq!(found, ["1:17: leases.grace: 0ns is outside 1s to 3600s"]);
 }
+
+#[test]
+fn the_example_file_is_the_default_configuration() {
+    let example = include_str!("../../../systemd/config.example.yaml");
+    assert_eq!(Config::parse(example), Config::parse(""));
+}
