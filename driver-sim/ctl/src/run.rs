@@ -10,7 +10,9 @@ use gpushared_driver_sim::{
     ClientKind, ClientSpec, Code, ComputeInstanceId, FaultSpec, GpuInstanceId, GpuModel, GpuSlot,
     MigDevice, Node, NodeSpec, OwnedNode, Placement, Process,
 };
-use gpushared_driver_sim_state::{SharedNode, install_libraries, process_start_time, real_ns};
+use gpushared_driver_sim_state::{
+    SharedNode, install_libraries, pid_namespace, process_start_time, real_ns,
+};
 
 use crate::args::{Client, Command, Driver, Fault, Init, Kind, Mig, Target};
 use crate::error::CtlError;
@@ -307,7 +309,8 @@ fn client(arguments: &Client) -> Answer {
                 busy_permille: arguments.busy * 10,
                 name: program,
             };
-            node.register_client(&spec, now).map(|_| ())
+            let id = node.register_client(&spec, now)?;
+            node.set_client_namespace(id, pid_namespace())
         },
     )?;
     let source = process::Command::new(program).args(rest).exec();

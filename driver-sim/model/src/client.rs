@@ -1,6 +1,7 @@
 //! Clients: processes that hold a GPU, memory and work. What NVML reports follows from them.
 
 use crate::code::{Code, Result};
+use crate::gpu::MemoryInfo;
 use crate::ids::{ComputeInstanceId, GpuInstanceId, GpuSlot, NO_INSTANCE, Process};
 use crate::node::Node;
 use crate::plain::{Plain, Text, plain};
@@ -41,6 +42,14 @@ plain! {
         pub done_ns: u64,
         /// All work ever given, in ns of device time.
         pub total_work_ns: u64,
+        /// Most memory that this client may hold (MPS pinned device memory limit), in bytes; 0 = no limit.
+        pub limit_bytes: u64,
+        /// Inode of the PID namespace that `pid` belongs to; 0 = that of whoever reads.
+        pub pid_namespace: u64,
+        /// MPS active thread percentage; 0 = none set.
+        pub thread_percentage: u32,
+        /// Keeps the size a multiple of eight.
+        pub reserved: u32,
         /// Process name.
         pub name: Text<64>,
     }
@@ -269,16 +278,64 @@ impl Node {
             })
     }
 
+    /// MPS limits of a client: most memory in bytes, active thread percentage; 0 = none.
+    ///
+    /// # Errors
+    /// NOT_FOUND: no such client; INVALID_ARGUMENT: more than 100 percent.
+    pub fn set_mps_limits(
+        &mut self,
+        id: ClientId,
+        bytes: u64,
+        thread_percentage: u32,
+    ) -> Result<()> {
+        if thread_percentage > 100 {
+            return Err(Code::INVALID_ARGUMENT);
+        }
+        let client = self.client_mut(id)?;
+        client.limit_bytes = bytes;
+        client.thread_percentage = thread_percentage;
+        self.touch();
+        Ok(())
+    }
+
+    /// The PID namespace (inode number) that the client's process id belongs to.
+    ///
+    /// # Errors
+    /// NOT_FOUND: no such client.
+    pub fn set_client_namespace(&mut self, id: ClientId, inode: u64) -> Result<()> {
+        self.client_mut(id)?.pid_namespace = inode;
+        self.touch();
+        Ok(())
+    }
+
+    /// Memory as one client may see it: that of its GPU or GPU instance, or what its limit leaves of it.
+    ///
+    /// # Errors
+    /// NOT_FOUND: no such client; as [`Self::memory`] and [`Self::gi_memory`].
+    pub fn client_memory(&self, id: ClientId) -> Result<MemoryInfo> {
+        let client = self.client(id)?;
+        let slot = GpuSlot::new(client.gpu);
+        let device = match client.gi {
+            NO_INSTANCE => self.memory(slot)?,
+            gi => self.gi_memory(slot, GpuInstanceId::new(gi))?,
+        };
+        if client.limit_bytes == 0 || client.limit_bytes >= device.total {
+            return Ok(device);
+        }
+        let own = MemoryInfo::new(client.limit_bytes, 0, client.used_bytes);
+        Ok(MemoryInfo {
+            free: own.free.min(device.free),
+            ..own
+        })
+    }
+
     /// A client takes memory.
     ///
     /// # Errors
-    /// NOT_FOUND: no such client; as [`Self::gpu_usable`]; MEMORY: it does not fit.
+    /// NOT_FOUND: no such client; as [`Self::gpu_usable`]; MEMORY: it does not fit, or is over the client's limit.
     pub fn reserve_memory(&mut self, id: ClientId, bytes: u64) -> Result<()> {
-        let client = self.client(id)?;
-        let slot = GpuSlot::new(client.gpu);
-        let gi = (client.gi != NO_INSTANCE).then(|| GpuInstanceId::new(client.gi));
-        self.gpu_usable(slot)?;
-        if bytes > self.free_memory(slot, gi)? {
+        self.gpu_usable(GpuSlot::new(self.client(id)?.gpu))?;
+        if bytes > self.client_memory(id)?.free {
             return Err(Code::MEMORY);
         }
         let client = self.client_mut(id)?;
@@ -330,9 +387,14 @@ impl Node {
 
     /// Removes the clients whose process `alive` denies; answers how many.
     pub fn reap(&mut self, mut alive: impl FnMut(Process) -> bool) -> u32 {
+        self.reap_clients(|client| alive(client.process()))
+    }
+
+    /// As [`Self::reap`], for who looks at more than the process.
+    pub fn reap_clients(&mut self, mut alive: impl FnMut(&Client) -> bool) -> u32 {
         let mut reaped = 0;
         for client in self.clients.iter_mut().filter(|client| client.pid != 0) {
-            if !alive(client.process()) {
+            if !alive(client) {
                 *client = Plain::ZERO;
                 reaped += 1;
             }

@@ -11,7 +11,7 @@ use gpushared_driver_sim::Node;
 use crate::error::StateError;
 use crate::lock::{self, Before};
 use crate::mapping::Mapping;
-use crate::process::is_alive;
+use crate::process::client_is_alive;
 use crate::{tree, wake};
 
 /// Environment variable that names the node directory.
@@ -83,7 +83,7 @@ impl SharedNode {
     /// [`StateError::Lock`]: this thread has the lock already, or it is damaged.
     pub fn with<T>(&self, f: impl FnOnce(&mut Node) -> T) -> Result<T, StateError> {
         self.locked(|node| {
-            node.reap(is_alive);
+            node.reap_clients(client_is_alive);
             f(node)
         })
     }

@@ -256,6 +256,38 @@ fn a_client_counts_as_long_as_its_process_lives() {
 }
 
 #[test]
+fn child_forks_and_both_sides_go_on_with_one_mapping() {
+    let Some(shared) = role() else { return };
+    let before = shared.with(make).unwrap().unwrap();
+    // SAFETY: the forked side only uses the mapping and files and leaves by `_exit`; no other thread of this test
+    // binary holds a lock that it needs, since `--exact` runs this test alone.
+    let forked = unsafe { libc::fork() };
+    assert!(forked >= 0);
+    if forked == 0 {
+        let made = shared.with(make).is_ok_and(|made| made.is_ok());
+        // SAFETY: ends the forked side without running what belongs to its parent.
+        unsafe { libc::_exit(i32::from(!made)) };
+    }
+    let mut status = 0;
+    // SAFETY: the status is a valid place for the answer.
+    assert_eq!(unsafe { libc::waitpid(forked, &raw mut status, 0) }, forked);
+    assert_eq!(status, 0);
+    shared
+        .with(|node| node.destroy_ci(before, 0))
+        .unwrap()
+        .unwrap();
+}
+
+#[test]
+fn a_mapping_survives_a_fork() {
+    let (dir, shared) = shared();
+    let role = "child_forks_and_both_sides_go_on_with_one_mapping";
+    assert!(child(role, dir.path()).wait().unwrap().success());
+    let counters = shared.with(|node| node.gpu(GPU).unwrap().counters).unwrap();
+    assert_eq!((counters.ci_creates, counters.ci_destroys), (2, 1));
+}
+
+#[test]
 fn child_injects_an_xid_when_told() {
     if let Some(shared) = role() {
         std::io::stdin().read_line(&mut String::new()).unwrap();

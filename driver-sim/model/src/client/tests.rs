@@ -62,6 +62,24 @@ fn memory_beyond_the_gpu_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn an_mps_limit_holds_its_client_and_nobody_else() {
+    let mut node = node("l4");
+    let limited = node.register_client(&spec(1), 0).unwrap();
+    let other = node.register_client(&spec(2), 0).unwrap();
+    node.set_mps_limits(limited, 2 * GIB, 25).unwrap();
+    node.reserve_memory(limited, GIB).unwrap();
+    let seen = node.client_memory(limited).unwrap();
+    assert_eq!((seen.total, seen.used, seen.free), (2 * GIB, GIB, GIB));
+    assert_eq!(node.reserve_memory(limited, GIB + 1), Err(Code::MEMORY));
+    assert_eq!(node.reserve_memory(other, 4 * GIB), Ok(()));
+    assert_eq!(node.client_memory(other), node.memory(GPU));
+    assert_eq!(
+        node.set_mps_limits(limited, 0, 101),
+        Err(Code::INVALID_ARGUMENT)
+    );
+}
+
+#[test]
 fn a_mig_device_has_the_memory_of_its_gpu_instance() {
     let mut node = node("h100-80gb");
     node.set_mig_mode(GPU, 1, 0).unwrap();
