@@ -6,19 +6,35 @@
 
 use std::fmt;
 
+use crate::calls::Function;
+use crate::ids::mix;
+
 /// Every bit pattern is a valid value and all zeroes is the empty one.
 pub trait Plain: Copy + 'static {
     /// The all-zero value.
     const ZERO: Self;
+
+    /// A number that differs for types of different fields, names or order: tells whether two builds mean the same
+    /// by a mapped file.
+    const SHAPE: u64;
+}
+
+/// The shape of something that consists of two parts, in this order.
+pub(crate) const fn combine(a: u64, b: u64) -> u64 {
+    mix(mix(a) ^ b)
 }
 
 macro_rules! plain_integers {
-    ($($t:ty),*) => { $(impl Plain for $t { const ZERO: Self = 0; })* };
+    ($($t:ty),*) => { $(impl Plain for $t {
+        const ZERO: Self = 0;
+        const SHAPE: u64 = Function::id_of(stringify!($t));
+    })* };
 }
 plain_integers!(u8, u16, u32, u64, i32, i64);
 
 impl<T: Plain, const N: usize> Plain for [T; N] {
     const ZERO: Self = [T::ZERO; N];
+    const SHAPE: u64 = combine(T::SHAPE, N as u64);
 }
 
 /// Declares a `#[repr(C)]` struct whose fields are all [`Plain`].
@@ -33,6 +49,15 @@ macro_rules! plain {
 
         impl $crate::plain::Plain for $name {
             const ZERO: Self = Self { $($field: <$ty as $crate::plain::Plain>::ZERO,)* };
+            const SHAPE: u64 = {
+                let mut shape = $crate::calls::Function::id_of(stringify!($name));
+                $(
+                    let name = $crate::calls::Function::id_of(stringify!($field));
+                    let field = $crate::plain::combine(name, <$ty as $crate::plain::Plain>::SHAPE);
+                    shape = $crate::plain::combine(shape, field);
+                )*
+                shape
+            };
         }
     };
 }
@@ -47,6 +72,7 @@ pub struct Text<const N: usize> {
 
 impl<const N: usize> Plain for Text<N> {
     const ZERO: Self = Self { bytes: [0; N] };
+    const SHAPE: u64 = combine(Function::id_of("Text"), N as u64);
 }
 
 impl<const N: usize> Text<N> {
@@ -91,7 +117,23 @@ impl<const N: usize> fmt::Display for Text<N> {
 
 #[cfg(test)]
 mod tests {
-    use super::Text;
+    use super::{Plain, Text};
+
+    #[expect(unreachable_pub, reason = "the macro makes public structs")]
+    mod one {
+        plain! { pub struct Pair { pub a: u32, pub b: u32, } }
+    }
+    #[expect(unreachable_pub, reason = "the macro makes public structs")]
+    mod swapped {
+        plain! { pub struct Pair { pub b: u32, pub a: u32, } }
+    }
+
+    #[test]
+    fn fields_of_equal_size_in_another_order_are_another_shape() {
+        assert_ne!(one::Pair::SHAPE, swapped::Pair::SHAPE);
+        assert_ne!(<[u8; 4]>::SHAPE, u32::SHAPE);
+        assert_eq!(one::Pair::SHAPE, <one::Pair as Plain>::SHAPE);
+    }
 
     #[test]
     fn a_text_is_cut_at_a_character_boundary() {

@@ -23,7 +23,7 @@ pub enum StateError {
         path: PathBuf,
     },
     /// The file was made by another version of the simulator.
-    #[error("{path} has layout {found}, this simulator has {expected}: make the node again", path = path.display())]
+    #[error("{path} has layout {found:#x}, this build has {expected:#x}: make the node again, or install the libraries again", path = path.display())]
     BadLayout {
         /// The file.
         path: PathBuf,

@@ -23,8 +23,13 @@ use crate::error::StateError;
 use crate::lock;
 
 const MAGIC: u64 = 0x6770_7573_696D_2031;
-/// Grows whenever `Node` or `StateFile` changes its meaning; a change of size is found without it.
-const LAYOUT: u32 = 1;
+/// Differs whenever the fields of `Node` do: libraries of another build than the file's maker refuse it.
+const LAYOUT: u32 = fold(Node::SHAPE);
+
+const fn fold(shape: u64) -> u32 {
+    let bytes = shape.to_le_bytes();
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
 
 /// The whole file.
 #[repr(C)]
