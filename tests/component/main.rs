@@ -7,5 +7,7 @@
     reason = "a test ends by a panic, also in the functions that tests share"
 )]
 
+mod edge_cases;
 mod fake_kubelet;
+mod plugin_under_test;
 mod reference_plugin;
