@@ -18,7 +18,9 @@ pub trait SliceAllocator: Send + Sync + 'static {
     /// Gives all of `ids` to one container, or none of them.
     ///
     /// `ids` is sorted, free of duplicates, not empty, and every ID is listed for `resource`; it may be listed as
-    /// unhealthy. The same IDs may come again for another pod without any word that the first is gone.
+    /// unhealthy. The same IDs may come again for another pod without any word that the first is gone. Publish the
+    /// lists that follow from it **before** answering: they are then sent at once, and the kubelet does not give an
+    /// overlapping place to the next pod.
     fn allocate(
         &self,
         resource: &ResourceName,
@@ -29,7 +31,7 @@ pub trait SliceAllocator: Send + Sync + 'static {
     ///
     /// `size` is smaller than the count of `available` and larger than that of `must_include`. A hint: the kubelet
     /// may allocate others. A refusal is never passed on, since it would fail the pod; the front end then chooses
-    /// in listed order.
+    /// in the order of the IDs.
     fn prefer(
         &self,
         resource: &ResourceName,

@@ -24,11 +24,26 @@
 #![forbid(unsafe_code)]
 
 mod allocator;
+mod backoff;
+mod bounded;
+mod dir_events;
 mod error;
+mod file_identity;
+mod kubelet_dir;
+mod list_and_watch;
 mod lists;
 mod plugin;
+mod preference;
+mod register;
+mod registration;
 mod report;
+mod response;
+mod roster;
+mod service;
 mod settings;
+mod socket;
+mod status;
+mod streams;
 
 pub use allocator::{Refusal, RefusalKind, SliceAllocator};
 pub use error::PluginError;
