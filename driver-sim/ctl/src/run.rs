@@ -11,7 +11,7 @@ use gpushared_driver_sim::{
     MigDevice, Node, NodeSpec, OwnedNode, Placement, Process,
 };
 use gpushared_driver_sim_state::{
-    SharedNode, install_libraries, pid_namespace, process_start_time, real_ns,
+    SharedNode, install_libraries, own_cgroup, pid_namespace, process_start_time, real_ns,
 };
 
 use crate::args::{Client, Command, Driver, Fault, Init, Kind, Mig, Target};
@@ -310,6 +310,7 @@ fn client(arguments: &Client) -> Answer {
                 name: program,
             };
             let id = node.register_client(&spec, now)?;
+            node.set_client_cgroup(id, &own_cgroup().unwrap_or_default())?;
             node.set_client_namespace(id, pid_namespace())
         },
     )?;

@@ -52,6 +52,8 @@ plain! {
         pub reserved: u32,
         /// Process name.
         pub name: Text<64>,
+        /// Path of its cgroup; empty = not known.
+        pub cgroup: Text<256>,
     }
 }
 
@@ -252,7 +254,7 @@ impl Node {
             .ok_or(Code::NOT_FOUND)
     }
 
-    fn client_mut(&mut self, id: ClientId) -> Result<&mut Client> {
+    pub(crate) fn client_mut(&mut self, id: ClientId) -> Result<&mut Client> {
         let client = self.clients.get_mut(id.position as usize);
         client
             .filter(|c| c.pid != 0 && c.serial == id.serial)
@@ -308,7 +310,7 @@ impl Node {
         Ok(())
     }
 
-    /// Memory as one client may see it: that of its GPU or GPU instance, or what its limit leaves of it.
+    /// Memory as one client may see it: that of its GPU or GPU instance, or what its limits leave of it.
     ///
     /// # Errors
     /// NOT_FOUND: no such client; as [`Self::memory`] and [`Self::gi_memory`].
@@ -319,6 +321,7 @@ impl Node {
             NO_INSTANCE => self.memory(slot)?,
             gi => self.gi_memory(slot, GpuInstanceId::new(gi))?,
         };
+        let device = self.limited_by_cgroups(client, device);
         if client.limit_bytes == 0 || client.limit_bytes >= device.total {
             return Ok(device);
         }

@@ -350,21 +350,23 @@ impl GpuEvents for SimEvents {
     fn wait(&mut self, timeout: Duration) -> Result<Option<GpuEvent>, GpuDriverError> {
         let doing = || "waiting for events".to_owned();
         self.driver.call(WAIT, None, doing, |_, _| Ok(()))?;
-        let mut node = self.driver.lock();
-        loop {
-            while let Some(event) = self.set.poll(&node) {
-                if let Some(event) = convert::event(&node, &event) {
-                    return Ok(Some(event));
-                }
+        let node = self.driver.lock();
+        let mut found = None;
+        let set = &mut self.set;
+        let waiting = |node: &mut OwnedNode| {
+            // Kinds that the port does not have are passed over.
+            while let (None, Some(event)) = (&found, set.poll(node)) {
+                found = convert::event(node, &event);
             }
-            let waited = self.driver.shared.changed.wait_timeout(node, timeout);
-            let (guard, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-            node = guard;
-            if waited.timed_out() {
-                let last = self.set.poll(&node);
-                return Ok(last.and_then(|event| convert::event(&node, &event)));
-            }
-        }
+            found.is_none()
+        };
+        let waited = self
+            .driver
+            .shared
+            .changed
+            .wait_timeout_while(node, timeout, waiting);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        Ok(found)
     }
 }
 

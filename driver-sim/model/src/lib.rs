@@ -6,7 +6,7 @@
 //!
 //! Operations are methods of [`Node`], named after NVML's, and answer NVML's [`Code`]s:
 //! - `node`, `gpu`: identity, inventory, sensors;  `mig/*`: MIG mode, GPU instances, compute instances;
-//! - `client`: processes that hold memory and do work;  `event`: Xid, ECC, MIG change;
+//! - `client`: processes that hold memory and do work; `memory_limit`: limits per cgroup;  `event`: Xid, ECC, MIG change;
 //! - `fault`, `calls`: errors and delays per function, call counts and log;  `lifecycle`: reset, reboot, loss;
 //! - `in_process`: [`SimDriver`], the domain's hardware port over an owned node.
 //!
@@ -24,6 +24,7 @@ pub mod gpu_model;
 mod ids;
 mod in_process;
 mod lifecycle;
+pub mod memory_limit;
 mod mig;
 mod node;
 mod plain;
@@ -39,6 +40,7 @@ pub use gpu_model::{CiProfile, GiProfile, GpuModel, MigModel, Placement};
 pub use ids::{ComputeInstanceId, GpuInstanceId, GpuSlot, MigDevice, NO_INSTANCE, Process};
 pub use in_process::{SimDriver, SimEvents};
 pub use lifecycle::DriverState;
+pub use memory_limit::MemoryLimits;
 pub use mig::{ComputeInstance, GpuInstance, MigAttributes, MigMode};
 pub use node::{Header, MAX_CLIENTS, MAX_GPUS, Node, NodeSpec, OwnedNode};
 pub use plain::{Plain, Text};

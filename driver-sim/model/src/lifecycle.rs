@@ -101,6 +101,7 @@ impl Node {
     /// The node goes down and comes up: clients are gone, every GPU that is plugged in is back.
     pub fn reboot(&mut self) {
         self.clients = Plain::ZERO;
+        self.memory_limits = Plain::ZERO;
         for gpu in &mut self.gpus {
             gpu.cold_start();
             gpu.health &= GONE;

@@ -10,6 +10,7 @@ use crate::fault::Fault;
 use crate::gpu::{GONE, Gpu, LOST, RESET_REQUIRED};
 use crate::gpu_model::GpuModel;
 use crate::ids::{ComputeInstanceId, GpuInstanceId, GpuSlot, MigDevice};
+use crate::memory_limit::{MAX_LIMITS, MemoryLimit};
 use crate::plain::{Plain, Text, plain};
 
 /// Most GPUs of a node.
@@ -48,6 +49,10 @@ plain! {
         pub nvml_version: Text<32>,
         /// Serial number of the next client registration.
         pub next_client: u64,
+        /// Not 0: the kernel has no `dmem` controller, so no cgroup has memory limits.
+        pub without_dmem: u32,
+        /// Keeps the size a multiple of eight.
+        pub reserved: u32,
     }
 }
 
@@ -64,6 +69,8 @@ plain! {
         pub events: EventRing,
         /// Faults; free ones have `remaining` 0.
         pub faults: [Fault; MAX_FAULTS],
+        /// Memory limits per cgroup; free ones have `in_use` 0.
+        pub memory_limits: [MemoryLimit; MAX_LIMITS],
         /// Calls and their counts.
         pub calls: CallLog,
     }

@@ -27,6 +27,14 @@ pub fn pid_namespace() -> u64 {
     fs::metadata("/proc/self/ns/pid").map_or(0, |namespace| namespace.ino())
 }
 
+/// Path of this process's cgroup (v2) as its cgroup namespace shows it; `None` without cgroup v2.
+pub fn own_cgroup() -> Option<String> {
+    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .map(str::to_owned)
+}
+
 /// Whether the process of a client is alive, as far as this process can tell.
 pub(crate) fn client_is_alive(client: &Client) -> bool {
     if client.pid_namespace == 0 {
