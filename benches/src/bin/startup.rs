@@ -6,6 +6,7 @@
 //! One simulated node with 8 H100, each cut into 7 MIG devices of 1g.10gb, serves both, with the same kubelet
 //! stand-in. The two take turns, and who goes first alternates. `registered` is the answer to the Register call of
 //! the last resource, `listed` the first device list that has all 56 devices.
+//! An Allocate asks for one device and is timed over the Unix socket, one call after the other.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
@@ -116,6 +117,11 @@ impl Contender {
             }
             Kind::Peer => {
                 command.args(["--mig-strategy=mixed", "--device-list-strategy=envvar"]);
+                // A relative path: grpc-go makes the path the `:authority` of the call, and this kubelet's HTTP/2
+                // refuses one with slashes.
+                command
+                    .current_dir(DEVICE_PLUGINS)
+                    .arg("--kubelet-socket=kubelet.sock");
             }
         }
         Ok(command)
