@@ -46,6 +46,8 @@ pub struct WatchView {
     pub leased: bool,
     /// Grows with every wish for a fresh inventory.
     pub rescan: u64,
+    /// Grows with every wish for a look at the GPUs now: an Xid says that something happened, not what is left.
+    pub look: u64,
 }
 
 /// Why the reconciler ended by itself.
@@ -356,6 +358,7 @@ impl Reconciler {
             return;
         }
         tracing::warn!(slice = %id, xid, class = ?class, "Xid makes the slice unhealthy");
+        self.channels.view_tx.send_modify(|view| view.look += 1);
         self.persist();
         self.publish();
     }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::reload;
 
@@ -11,7 +11,7 @@ use crate::config::{LogFormat, LogLevel};
 
 /// Changes the level of a running log.
 #[derive(Clone)]
-pub struct LevelHandle(reload::Handle<LevelFilter, tracing_subscriber::Registry>);
+pub struct LevelHandle(reload::Handle<Targets, tracing_subscriber::Registry>);
 
 impl fmt::Debug for LevelHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -23,8 +23,16 @@ impl LevelHandle {
     /// Logs at this level from here on.
     pub fn set(&self, level: LogLevel) {
         // the only error is a subscriber that is gone, and then nobody reads the log
-        self.0.reload(level.0).ok();
+        self.0.reload(targets(level)).ok();
     }
+}
+
+/// The level is that of our crates; libraries only warn, since their debug lines drown ours.
+fn targets(level: LogLevel) -> Targets {
+    let libraries = level.0.min(LevelFilter::WARN);
+    Targets::new()
+        .with_default(libraries)
+        .with_target("gpushared", level.0)
 }
 
 /// Begins the log; once in a process.
@@ -35,7 +43,7 @@ pub fn init(
     level: LogLevel,
     format: LogFormat,
 ) -> Result<LevelHandle, tracing_subscriber::util::TryInitError> {
-    let (filter, handle) = reload::Layer::new(level.0);
+    let (filter, handle) = reload::Layer::new(targets(level));
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);

@@ -41,6 +41,7 @@ pub async fn hardware(
     let mut probes = ticker(config.health.probe_interval);
     let mut rescans = ticker(config.driver.rescan_interval);
     let mut rescan = view_rx.borrow_and_update().rescan;
+    let mut looked = view_rx.borrow().look;
     // what happened while the daemon was away
     let mut look = true;
     loop {
@@ -78,7 +79,7 @@ pub async fn hardware(
                         return;
                     }
                 }
-                false
+                std::mem::replace(&mut looked, view_rx.borrow().look) != looked
             }
         };
     }

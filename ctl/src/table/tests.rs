@@ -15,7 +15,7 @@ const STATUS: &str = r#"{
         "lease": {"state": "in-use", "container": {"namespace": "ml", "pod": "train-0", "container": "main"}, "granted_at": 400}},
        {"id": "GPU-00000000-0000-0000-0000-000000000000/mig/19@5", "kind": "mig", "resource": "nvidia.com/mig-1g.10gb",
         "placement": [5, 1], "mig_uuid": null, "healthy": false, "why_unhealthy": ["Xid 109"], "lease": null}]},
-    {"uuid": "GPU-00000000-0000-0000-0000-000000000001", "index": 4294967295, "name": "(not listed by the driver)", "memory_mib": 0,
+    {"uuid": "GPU-00000000-0000-0000-0000-000000000001", "index": 4294967295, "name": "unknown GPU", "memory_mib": 0,
      "pci": "", "numa_node": null, "mig_mode": "unsupported", "present": false,
      "conditions": [{"cause": "lost", "recovery": "when-probed", "since": 1, "last": 2, "count": 3}], "slices": []}
   ],
@@ -36,7 +36,7 @@ GPU  SLICE                       PLACE                                     HEALT
 0    NVIDIA H100 80GB HBM3, MIG  GPU-00000000-0000-0000-0000-000000000000  ok           -
        mig-1g.10gb               6..7                                      ok           in-use  ml/train-0/main  11m
        mig-1g.10gb               5..6                                      Xid 109      -
--    (not listed by the driver)  GPU-00000000-0000-0000-0000-000000000001  GPU is lost  -
+-    unknown GPU                 GPU-00000000-0000-0000-0000-000000000001  GPU is lost  -
 
 RESOURCE                CAPACITY  ALLOCATABLE  LEASED  REGISTERED
 nvidia.com/mig-1g.10gb  2         1            1       yes

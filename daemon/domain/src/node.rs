@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::device_id::PluginDeviceId;
 use crate::health::HealthBook;
 use crate::ids::{ContainerRef, GpuIndex, GpuInstanceId, GpuUuid};
-use crate::inventory::Inventory;
+use crate::inventory::{GpuFacts, Inventory};
 use crate::lease::LeaseTable;
 use crate::mig::{MigMode, Placement};
 use crate::offer::{Handles, OfferPolicy, OfferedSlice, Offers, offers};
@@ -69,6 +69,8 @@ pub enum RefuseAllocate {
 pub struct Node {
     policy: OfferPolicy,
     inventory: Option<Inventory>,
+    /// Of every GPU that was ever described, so that a lost one keeps its name and order.
+    facts: BTreeMap<GpuUuid, GpuFacts>,
     offers: Offers,
     listed: BTreeMap<PluginDeviceId, Listed>,
     resources: BTreeSet<ResourceName>,
@@ -91,6 +93,7 @@ impl Node {
         let mut node = Self {
             policy,
             inventory: None,
+            facts: BTreeMap::new(),
             offers: Offers::default(),
             listed: BTreeMap::new(),
             resources,
@@ -112,6 +115,9 @@ impl Node {
     /// A fresh look at the hardware.
     pub fn observe(&mut self, inventory: Inventory) {
         self.offers = offers(&inventory, &self.policy);
+        for gpu in &inventory.gpus {
+            self.facts.insert(gpu.facts.uuid.clone(), gpu.facts.clone());
+        }
         self.inventory = Some(inventory);
         for listed in self.listed.values_mut() {
             listed.handles = None;
@@ -200,11 +206,10 @@ impl Node {
     }
 
     fn position(&self, id: &PluginDeviceId, listed: &Listed) -> (u32, u32, PluginDeviceId) {
-        let gpu = self
-            .inventory
-            .as_ref()
-            .and_then(|all| all.gpu(listed.slice.place.gpu()));
-        let index = gpu.map_or(u32::MAX, |gpu| gpu.facts.index.0);
+        let index = self
+            .facts
+            .get(listed.slice.place.gpu())
+            .map_or(u32::MAX, |facts| facts.index.0);
         (
             index,
             listed
@@ -390,74 +395,45 @@ impl Node {
         })
     }
 
-    /// GPUs with their slices, for operators.
+    /// GPUs with their slices, for operators, in NVML order; lost ones with what was known of them.
     #[must_use]
     pub fn gpu_statuses(&self) -> Vec<GpuStatus> {
-        let gpus = self.inventory.iter().flat_map(|inventory| &inventory.gpus);
-        gpus.map(|gpu| {
-            let place = Place::Gpu(gpu.facts.uuid.clone());
-            let mut slices: Vec<_> = self
-                .listed
-                .iter()
-                .filter(|(_, listed)| *listed.slice.place.gpu() == gpu.facts.uuid)
-                .collect();
-            slices.sort_by_key(|(id, listed)| self.position(id, listed));
-            GpuStatus {
-                uuid: gpu.facts.uuid.clone(),
-                index: gpu.facts.index,
-                name: gpu.facts.name.clone(),
-                memory_mib: gpu.facts.memory_bytes >> 20,
-                pci: gpu.facts.pci.to_string(),
-                numa_node: gpu.facts.numa_node,
-                mig_mode: gpu.mig_mode,
-                present: true,
-                conditions: self.health.of(&place).cloned().collect(),
-                slices: slices
-                    .iter()
-                    .map(|(id, listed)| self.slice_status(id, listed))
-                    .collect(),
-            }
-        })
-        .chain(self.absent_gpu_statuses())
-        .collect()
+        let mut statuses: Vec<GpuStatus> = self
+            .gpus()
+            .iter()
+            .map(|uuid| self.gpu_status(uuid))
+            .collect();
+        statuses.sort_by_key(|gpu| gpu.index);
+        statuses
     }
 
-    /// GPUs that have listed slices and that the driver does not describe any more.
-    fn absent_gpu_statuses(&self) -> Vec<GpuStatus> {
-        let known = |uuid: &GpuUuid| {
-            self.inventory
-                .as_ref()
-                .is_some_and(|inventory| inventory.gpu(uuid).is_some())
-        };
-        let absent: BTreeSet<&GpuUuid> = self
+    fn gpu_status(&self, uuid: &GpuUuid) -> GpuStatus {
+        let state = self
+            .inventory
+            .as_ref()
+            .and_then(|inventory| inventory.gpu(uuid));
+        let facts = self.facts.get(uuid);
+        let mut slices: Vec<_> = self
             .listed
-            .values()
-            .map(|listed| listed.slice.place.gpu())
-            .filter(|uuid| !known(uuid))
+            .iter()
+            .filter(|(_, listed)| listed.slice.place.gpu() == uuid)
             .collect();
-        absent
-            .into_iter()
-            .map(|uuid| {
-                let place = Place::Gpu(uuid.clone());
-                GpuStatus {
-                    uuid: uuid.clone(),
-                    index: GpuIndex(u32::MAX),
-                    name: "(not listed by the driver)".to_owned(),
-                    memory_mib: 0,
-                    pci: String::new(),
-                    numa_node: None,
-                    mig_mode: MigMode::Unsupported,
-                    present: false,
-                    conditions: self.health.of(&place).cloned().collect(),
-                    slices: self
-                        .listed
-                        .iter()
-                        .filter(|(_, listed)| listed.slice.place.gpu() == uuid)
-                        .map(|(id, listed)| self.slice_status(id, listed))
-                        .collect(),
-                }
-            })
-            .collect()
+        slices.sort_by_key(|(id, listed)| self.position(id, listed));
+        GpuStatus {
+            uuid: uuid.clone(),
+            index: facts.map_or(GpuIndex(u32::MAX), |facts| facts.index),
+            name: facts.map_or_else(|| "unknown GPU".to_owned(), |facts| facts.name.clone()),
+            memory_mib: facts.map_or(0, |facts| facts.memory_bytes >> 20),
+            pci: facts.map_or_else(String::new, |facts| facts.pci.to_string()),
+            numa_node: facts.and_then(|facts| facts.numa_node),
+            mig_mode: state.map_or(MigMode::Unsupported, |state| state.mig_mode),
+            present: state.is_some(),
+            conditions: self.health.of(&Place::Gpu(uuid.clone())).cloned().collect(),
+            slices: slices
+                .iter()
+                .map(|(id, listed)| self.slice_status(id, listed))
+                .collect(),
+        }
     }
 
     fn slice_status(&self, id: &PluginDeviceId, listed: &Listed) -> SliceStatus {

@@ -222,7 +222,7 @@ async fn a_slice_breaks_and_heals(stage: &Stage<'_>) {
 /// Id of a GPU's first GPU instance, as the simulator lists it.
 fn gpu_instance(listed: &str, gpu: usize) -> String {
     let node: Value = serde_json::from_str(listed).unwrap_or_default();
-    let instance = &node["gpus"][gpu]["instances"][0];
+    let instance = &node["gpus"][gpu]["gis"][0];
     ["id", "gi"]
         .iter()
         .find_map(|key| instance.get(key))
@@ -282,6 +282,15 @@ async fn a_gpu_falls_off_the_bus(stage: &Stage<'_>) {
             stage.kubelet.capacity(GPU) == Some(4) && stage.kubelet.allocatable(GPU) == Some(3)
         })
         .await;
+    let deadline = Instant::now() + PATIENCE;
+    let lost = |status: &Value| status["gpus"].to_string().contains(r#""cause":"lost""#);
+    while !lost(&stage.status().await) && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stage.screen.check(
+        "the status says that the GPU is lost",
+        lost(&stage.status().await),
+    );
     stage.draw().await;
     stage.gpus.heal();
     stage

@@ -195,3 +195,20 @@ fn containers_that_hold_places_without_a_lease_are_adopted() {
         (2, 2, 1)
     );
 }
+
+#[test]
+fn a_lost_gpu_keeps_its_name_and_its_place_in_every_list() {
+    let mut node = empty();
+    let three: Vec<_> = (0..3).map(|n| gpu(n, MigMode::Disabled, vec![])).collect();
+    node.observe(inventory(three.clone()));
+    let order = healthy(&node, GPU);
+    node.observe(inventory(vec![three[0].clone(), three[2].clone()]));
+    let names = |list: &[(String, bool)]| list.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&healthy(&node, GPU)), names(&order));
+    let statuses = node.gpu_statuses();
+    assert_eq!(statuses[1].name, "NVIDIA H100 80GB HBM3");
+    assert_eq!(
+        [true, false, true],
+        [0, 1, 2].map(|n: usize| statuses[n].present)
+    );
+}
