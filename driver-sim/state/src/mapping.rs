@@ -7,6 +7,9 @@
 //!            Node                              plain data, see `gpushared_driver_sim::Plain`
 //! ```
 //! The file is made complete under another name and then renamed, so that nobody maps half of it.
+//!
+//! JUSTIFICATION of the unsafe code: std has no shared mapping, and the node must be one struct in place for every
+//! process; copying it in and out for each call would cost a third of a megabyte.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;

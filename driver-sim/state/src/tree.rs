@@ -140,6 +140,7 @@ fn device(path: &Path, major: u32, minor: u32, mode: u32) -> Result<(), StateErr
     }
     let name = CString::new(path.as_os_str().as_bytes());
     let name = name.map_err(|error| failed("naming", path)(error.into()))?;
+    // JUSTIFICATION: std makes no device nodes.
     // SAFETY: the name is a NUL-terminated string that outlives the call.
     let made = unsafe { libc::mknod(name.as_ptr(), libc::S_IFCHR | mode, number) };
     if made != 0 {

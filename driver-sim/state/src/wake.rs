@@ -1,4 +1,6 @@
 //! Waiting for a change: a futex on one word of the mapped file.
+//!
+//! JUSTIFICATION of the unsafe code: std has no wait across processes, and polling would delay or burn.
 
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -17,7 +17,7 @@ use gpushared_driver_sim_state::{SharedNode, process_start_time};
 
 const GPU: GpuSlot = GpuSlot::new(0);
 const ROLE: &str = "GPUSIM_TEST_NODE";
-const ROUNDS: u32 = 400;
+const ROUNDS: u32 = 150;
 
 fn shared() -> (tempfile::TempDir, SharedNode) {
     let dir = tempfile::tempdir().unwrap();
