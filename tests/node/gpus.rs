@@ -165,7 +165,10 @@ impl Gpus {
     /// Runs `gpusim <verb> <dir> <args>`.
     #[track_caller]
     pub(crate) fn sim(&self, verb: &[&str], args: &[&str]) -> String {
-        let output = Command::new(&self.gpusim)
+        // The node's lock may be with a daemon that is stopped.
+        let output = Command::new("timeout")
+            .arg("20")
+            .arg(&self.gpusim)
             .args(verb)
             .arg(&self.dir)
             .args(args)

@@ -14,8 +14,8 @@ const SHOW_AND_WAIT: &str = r#"
 find /dev -name 'nvidia*' ! -type d -exec stat -c 'device %n %F %t:%T' {} +
 env | sed 's/^/env /'
 sed 's/^/mount /' /proc/self/mountinfo
-echo shown
 trap 'exit 0' TERM
+echo shown
 while :; do sleep 3600 & wait; done"#;
 
 /// How long a pod may take to run: scheduling, a sandbox, a container, on a busy machine.

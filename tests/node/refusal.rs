@@ -22,11 +22,12 @@ fn the_reason_of_a_refused_allocate_is_in_the_pods_status() {
             node.gpus.uncut();
             node.machine.create(&pod("late").with(MIG, 1));
             until(
-                "the kubelet to call Allocate",
+                "the kubelet to ask for a device",
                 Duration::from_secs(20),
                 || {
                     let log = node.machine.kubelet_log();
-                    if log.contains("Making allocation request for device plugin") {
+                    // The kubelet asks which device we prefer first, and waits for the answer.
+                    if log.contains("Issuing a GetPreferredAllocation call") {
                         Look::Found(())
                     } else {
                         Look::NotYet("no call".to_owned())

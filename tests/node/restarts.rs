@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::case::{Setting, case, figure};
+use crate::component::signal;
 use crate::daemon::{Node, Strategy};
 use crate::gpus::{GPU, GPU_COUNT, MIG, MIG_COUNT};
-use crate::pods::pod;
+use crate::pods::{main_status, pod};
 use crate::wait::{Look, until, until_eq};
 
 /// What the daemon may take from the birth of `kubelet.sock` to the last registration.
@@ -178,24 +179,80 @@ fn a_crash_looping_pod_outlives_a_killed_kubelet() {
 
 #[test]
 #[ignore = "needs root, Go and containerd: run tests/node/run"]
-fn a_container_restarts_while_the_daemon_is_down() {
-    case("a_container_restarts_while_the_daemon_is_down", |setting| {
-        let mut node = Node::boot(setting, Strategy::Cdi);
-        let before = node.machine.run(&pod("p").with(MIG, 1));
-        let first = node.machine.incarnation("p");
+fn a_container_that_ends_while_the_daemon_is_down_comes_back() {
+    case(
+        "a_container_that_ends_while_the_daemon_is_down_comes_back",
+        |setting| {
+            let mut node = Node::boot(setting, Strategy::Cdi);
+            let before = node.machine.run(&pod("p").with(MIG, 1));
+            let first = node.machine.incarnation("p");
 
-        node.daemon.kill_9();
-        crate::component::signal(first.process, "TERM");
-        until_eq("restarts of p", Duration::from_secs(30), &1, || {
-            node.machine.restarts("p")
-        });
-        node.machine.until_running("p");
-        assert_eq!(node.machine.inside("p").devices, before.devices);
+            node.daemon.kill_9();
+            // Only when the kubelet has seen the stream end does it know that the daemon is gone.
+            node.machine.until_allocatable(MIG, 0);
+            signal(first.process, "TERM");
+            let waits = until(
+                "the container to be restarted",
+                Duration::from_secs(30),
+                || {
+                    let main = main_status(&node.machine.pod("p"));
+                    if main["state"]["running"].is_object() && main["restartCount"] == 1 {
+                        Look::Found(None)
+                    } else if main["state"]["waiting"]["reason"] == "CreateContainerConfigError" {
+                        Look::Found(
+                            main["state"]["waiting"]["message"]
+                                .as_str()
+                                .map(str::to_owned),
+                        )
+                    } else {
+                        Look::NotYet(main["state"].to_string())
+                    }
+                },
+            );
+            // A plugin that asks for PreStartContainer makes the container wait for it; without, the
+            // kubelet replays the old answer to Allocate at once.
+            figure(&match waits {
+                None => "the container started again without the daemon".to_owned(),
+                Some(message) => format!("the container waits for the daemon: {message}"),
+            });
 
-        node.daemon.start();
-        node.until_all_offered();
-        assert_eq!(node.machine.assigned("p"), first.devices);
-        assert_eq!(node.machine.capacity(MIG), Some(MIG_COUNT));
-        assert_eq!(node.machine.capacity(GPU), Some(GPU_COUNT));
-    });
+            node.daemon.start();
+            node.until_all_offered();
+            until_eq("restarts of p", Duration::from_secs(30), &1, || {
+                node.machine.restarts("p")
+            });
+            node.machine.until_running("p");
+            assert_eq!(node.machine.inside("p").devices, before.devices);
+            assert_eq!(node.machine.assigned("p"), first.devices);
+            assert_eq!(node.machine.capacity(MIG), Some(MIG_COUNT));
+            assert_eq!(node.machine.capacity(GPU), Some(GPU_COUNT));
+        },
+    );
+}
+
+#[test]
+#[ignore = "needs root, Go and containerd: run tests/node/run"]
+fn a_daemon_without_its_journal_finds_out_who_has_what() {
+    case(
+        "a_daemon_without_its_journal_finds_out_who_has_what",
+        |setting| {
+            let mut node = Node::boot(setting, Strategy::Cdi);
+            let before = node.machine.run(&pod("p").with(MIG, 1));
+            let first = node.machine.incarnation("p");
+
+            node.daemon.kill_9();
+            std::fs::remove_dir_all(node.machine.dir.join("state")).expect("the daemon's state");
+            node.daemon.start();
+            node.until_all_offered();
+            node.machine.goes_on("p", &first);
+
+            // The container's CDI name is known to nobody but the kubelet's checkpoint now.
+            signal(first.process, "TERM");
+            until_eq("restarts of p", Duration::from_secs(30), &1, || {
+                node.machine.restarts("p")
+            });
+            node.machine.until_running("p");
+            assert_eq!(node.machine.inside("p").devices, before.devices);
+        },
+    );
 }
