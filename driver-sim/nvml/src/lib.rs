@@ -25,4 +25,5 @@ mod entry;
 mod handle;
 mod library;
 mod local;
+mod marker;
 mod pointer;
