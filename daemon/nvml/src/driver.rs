@@ -11,15 +11,14 @@ use gpushared_domain::mig::{
 use gpushared_domain::ports::{
     DeviceMemory, DriverFault, GpuDriver, GpuDriverError, GpuProcess, MigSwitch,
 };
-use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError};
-use nvml_wrapper::{Device, Nvml};
+use nvml_wrapper::Nvml;
 
 use crate::error::{error, fault, is_of_driver, probe};
 use crate::events::NvmlEvents;
 use crate::gpu::Gpu;
-use crate::library;
 use crate::raw::gpu_instance::GpuInstanceHandle;
-use crate::raw::{Answer, Refusal, code, memory, processes, rows};
+use crate::raw::{Answer, Refusal, code, memory, processes};
+use crate::{health, library};
 
 /// Where the driver is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,7 +167,9 @@ impl GpuDriver for NvmlDriver {
 
     fn probe(&mut self, gpu: &GpuUuid) -> Probe {
         let known = self.gpus.iter().any(|known| known.facts.uuid == *gpu);
-        let look = |driver: &mut Self| driver.with(gpu, Refusal::clone, |gpu| look_at(&gpu.device));
+        let look = |driver: &mut Self| {
+            driver.with(gpu, Refusal::clone, |gpu| health::look_at(&gpu.device))
+        };
         match look(self) {
             Ok(answers) => answers,
             // The first try may have gone to a handle from before a reset; it is forgotten by now.
@@ -304,27 +305,6 @@ fn activation(status: u32) -> MigModeActivation {
         code::RESET_REQUIRED => MigModeActivation::ResetRequired,
         code::IN_USE => MigModeActivation::InUse,
         other => MigModeActivation::Outstanding(other),
-    }
-}
-
-/// Reads what cannot be answered without the GPU: memory in use, volatile error counters, row remapping.
-fn look_at(device: &Device<'static>) -> Answer<Probe> {
-    memory::memory(device)?;
-    let errors = device
-        .total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile)
-        .map_err(Refusal::from);
-    Ok(Probe::Answers {
-        volatile_uncorrected: if_it_has(errors)?,
-        remap_failed: if_it_has(rows::remap_failed(device))?.unwrap_or(false),
-    })
-}
-
-/// `None` for what this GPU or driver does not have.
-fn if_it_has<T>(answer: Answer<T>) -> Answer<Option<T>> {
-    match answer {
-        Ok(value) => Ok(Some(value)),
-        Err(refusal) if refusal.is(&[code::NOT_SUPPORTED]) || refusal.is_of_version() => Ok(None),
-        Err(refusal) => Err(refusal),
     }
 }
 

@@ -7,7 +7,7 @@ use gpushared_domain::ports::{DriverFault, GpuDriverError};
 use crate::error::error;
 use crate::gpu::{Gpu, describe, mig_mode};
 use crate::raw::compute_instance::ComputeInstanceHandle;
-use crate::raw::gpu_instance::GpuInstanceHandle;
+use crate::raw::gpu_instance::{GpuInstanceHandle, GpuInstanceInfo};
 use crate::raw::profiles::ComputeInstanceProfile;
 use crate::raw::{Answer, Refusal, code};
 
@@ -35,17 +35,10 @@ impl Gpu {
                 ));
             }
         };
-        let real = Placement {
-            start: info.start,
-            size: info.size,
-        };
-        if real != placement || info.profile != profile.0 {
+        if let Some(made) = elsewhere(&info, profile, placement) {
             let undone = undo(handle);
             return Err(GpuDriverError::new(
-                format!(
-                    "{doing}: the driver made {}@{real} instead ({undone})",
-                    info.profile
-                ),
+                format!("{doing}: the driver made {made} instead ({undone})"),
                 DriverFault::InsufficientResources,
             ));
         }
@@ -139,6 +132,15 @@ impl Gpu {
     }
 }
 
+/// What was made, if it is not what was wanted.
+fn elsewhere(info: &GpuInstanceInfo, profile: MigProfileId, wanted: Placement) -> Option<String> {
+    let real = Placement {
+        start: info.start,
+        size: info.size,
+    };
+    (real != wanted || info.profile != profile.0).then(|| format!("{} at {real}", info.profile))
+}
+
 /// Takes back a GPU instance that is not what was wanted; says how that went.
 fn undo(handle: GpuInstanceHandle) -> String {
     match handle.destroy() {
@@ -198,6 +200,24 @@ mod tests {
             most: 1,
             multiprocessors,
         }
+    }
+
+    #[test]
+    fn an_instance_that_lies_elsewhere_is_not_taken_for_the_wanted_one() {
+        let wanted = Placement { start: 3, size: 1 };
+        let made = |profile, start| GpuInstanceInfo {
+            id: 9,
+            profile,
+            start,
+            size: 1,
+        };
+        let profile = MigProfileId(19);
+        assert_eq!(elsewhere(&made(19, 3), profile, wanted), None);
+        assert_eq!(
+            elsewhere(&made(19, 6), profile, wanted),
+            Some("19 at 6:1".to_owned())
+        );
+        assert!(elsewhere(&made(20, 3), profile, wanted).is_some());
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod driver;
 mod error;
 mod events;
 mod gpu;
+mod health;
 mod instances;
 mod library;
 mod numa;
