@@ -6,9 +6,9 @@
 //! |---|---|---|---|
 //! | `target` | GPU | MIG device | name, UUID, memory, processes, GPM |
 //! | `parent` | GPU | its GPU | facts of the chip |
-//! | `board` | GPU | NOT_SUPPORTED | power, clocks, PCI, ECC: the board has them, not the instance |
+//! | `board` | GPU | NOT_SUPPORTED | power, clocks, PCI, events: the board has them, not the instance |
 //! | `whole` | GPU | NOT_SUPPORTED | as `board`, and NOT_SUPPORTED while MIG mode is in effect |
-//! | `gpu` | GPU | INVALID_ARGUMENT | MIG administration, events |
+//! | `gpu` | GPU | INVALID_ARGUMENT | MIG administration, other changes |
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

@@ -49,8 +49,13 @@ pub(crate) fn init(function: Function) -> Result<()> {
         Some(open) => Arc::clone(&open.node),
         None => Arc::new(find_node()?),
     };
-    // A delay sleeps with the library locked: no call of this process may overtake its initialisation.
+    // A delay sleeps with the library locked: no call of this process may overtake its initialisation. Only the
+    // first initialisation asks the driver; later ones count.
+    let first = library.is_none();
     unlocked(&shared, function, || {
+        if !first {
+            return Ok(());
+        }
         shared
             .with_unreaped(|node| node.init())
             .map_err(unreachable_node)?

@@ -23,14 +23,14 @@ entries! {
 
     /// Adds types of a GPU to a set; a GPU that lacks one of them adds none.
     fn nvmlDeviceRegisterEvents(device: DeviceHandle, types: u64, set: EventSetHandle) |cx| {
-        let gpu = cx.gpu(device)?;
+        let gpu = cx.board(device)?;
         let set = EVENT_SETS.get(set)?;
         hold(&set).register(cx.node, gpu, types)
     }
 
     /// Types that a GPU supports.
     fn nvmlDeviceGetSupportedEventTypes(device: DeviceHandle, types: Out<u64>) |cx| {
-        let gpu = cx.gpu(device)?;
+        let gpu = cx.board(device)?;
         types.set(cx.node.supported_events(gpu)?)
     }
 

@@ -13,6 +13,8 @@ mod faults;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod inventory;
 #[cfg(test)]
 mod layouts;
