@@ -18,7 +18,7 @@
 //! | supervisor ([`DevicePlugin::run`]) | lists, its own tasks | at shutdown, or when a task ended by itself |
 //! | dir watch (`kubelet_dir.rs`) | inotify, `stat` | at shutdown |
 //! | one per resource (`registration.rs`) | dir watch, stream ends | at shutdown |
-//! | one server per socket (`service.rs`) | the kubelet | when the socket is replaced, at shutdown |
+//! | one server per socket (`listener.rs`) | the kubelet | when the socket is replaced, at shutdown |
 //!
 //! Not covered: the plugin-watcher way of registering, and two daemons on one node (the daemon holds a lock).
 #![forbid(unsafe_code)]
@@ -31,6 +31,7 @@ mod error;
 mod file_identity;
 mod kubelet_dir;
 mod list_and_watch;
+mod listener;
 mod lists;
 mod plugin;
 mod preference;

@@ -24,27 +24,29 @@ use std::time::Duration;
 
 use gpushared_proto::deviceplugin::VERSION;
 use gpushared_proto::deviceplugin::v1beta1::RegisterRequest;
-use gpushared_proto::deviceplugin::v1beta1::device_plugin_server::DevicePluginServer;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
 use tracing::{debug, info, warn};
 
 use crate::allocator::SliceAllocator;
 use crate::backoff::{Backoff, FIRST};
 use crate::kubelet_dir::{KubeletDir, KubeletSocket};
+use crate::listener::Listener;
 use crate::register::{RegisterError, chain, register};
 use crate::report::{RegistrationState, Report};
 use crate::service::ResourceService;
-use crate::socket::{SocketError, SocketFile};
+use crate::socket::SocketError;
 use crate::streams::OpenStreams;
 
 /// A stream that lasted so long was a good one.
 const LASTING: Duration = Duration::from_secs(10);
 /// The kubelet opens the stream right after Register; one that has not by then never will.
 const STREAM_PATIENCE: Duration = Duration::from_secs(10);
+/// A kubelet's socket appears before the kubelet accepts on it: for so long after that ...
+const FRESH: Duration = Duration::from_secs(10);
+/// ... no wait is longer than this.
+const FRESH_WAIT: Duration = Duration::from_millis(50);
 /// Streams that were told to end are gone by then, unless the kubelet no longer reads.
 const END_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -60,22 +62,14 @@ enum Over {
 /// One resource, from its first listing to the end of the process.
 pub(crate) struct Registration<A> {
     service: Arc<ResourceService<A>>,
-    socket_path: PathBuf,
+    listener: Listener,
     report: Report,
     dir_rx: watch::Receiver<KubeletDir>,
     open_rx: watch::Receiver<OpenStreams>,
     shutdown: CancellationToken,
-    servers: JoinSet<()>,
-    listening: Option<Listening>,
     own_changes: u64,
     /// Generation of the `kubelet.sock` that the last try went to.
     tried: u64,
-}
-
-/// The socket in use.
-struct Listening {
-    file: SocketFile,
-    stop: CancellationToken,
 }
 
 impl<A: SliceAllocator> Registration<A> {
@@ -89,12 +83,10 @@ impl<A: SliceAllocator> Registration<A> {
         Self {
             open_rx: service.streams.subscribe(),
             service: Arc::new(service),
-            socket_path,
+            listener: Listener::new(socket_path),
             report,
             dir_rx,
             shutdown,
-            servers: JoinSet::new(),
-            listening: None,
             own_changes: 0,
             tried: 0,
         }
@@ -109,10 +101,7 @@ impl<A: SliceAllocator> Registration<A> {
             never = self.live() => match never {},
         }
         self.service.streams.end_for_good();
-        if let Some(listening) = self.listening.take() {
-            listening.stop.cancel();
-        }
-        while self.servers.join_next().await.is_some() {}
+        self.listener.end().await;
     }
 
     async fn live(&mut self) -> Infallible {
@@ -124,6 +113,7 @@ impl<A: SliceAllocator> Registration<A> {
                 Ok(over) => {
                     debug!(resource = %self.service.resource, ?over, "Registration is over");
                     failing = false;
+                    self.state(RegistrationState::Registering);
                     match over {
                         // What follows counts from the sight of the new socket.
                         Over::KubeletSocketCreated => {
@@ -198,30 +188,7 @@ impl<A: SliceAllocator> Registration<A> {
     /// Listens, unless the socket is still there.
     fn listen(&mut self) -> Result<(), SocketError> {
         self.own_changes = self.dir_rx.borrow().own_changes;
-        if self
-            .listening
-            .as_ref()
-            .is_some_and(|listening| listening.file.is_there())
-        {
-            return Ok(());
-        }
-        if let Some(listening) = self.listening.take() {
-            listening.stop.cancel();
-        }
-        while self.servers.try_join_next().is_some() {}
-        let path = self.socket_path.clone();
-        let (file, accepted) = SocketFile::listen(&self.service.settings.socket_dir(), &path)?;
-        let stop = CancellationToken::new();
-        let stopped = stop.clone().cancelled_owned();
-        let service = DevicePluginServer::from_arc(Arc::clone(&self.service));
-        self.servers.spawn(async move {
-            let served = Server::builder().serve_with_incoming_shutdown(service, accepted, stopped);
-            if let Err(error) = served.await {
-                warn!(path = %path.display(), error = chain(&error), "Stopped serving");
-            }
-        });
-        self.listening = Some(Listening { file, stop });
-        Ok(())
+        self.listener.listen(&self.service)
     }
 
     /// Waits for `kubelet.sock`.
@@ -289,11 +256,7 @@ impl<A: SliceAllocator> Registration<A> {
             }
             if own_changes != self.own_changes {
                 self.own_changes = own_changes;
-                if !self
-                    .listening
-                    .as_ref()
-                    .is_some_and(|listening| listening.file.is_there())
-                {
+                if !self.listener.is_there() {
                     return Over::OwnSocketGone;
                 }
             }
@@ -313,6 +276,13 @@ impl<A: SliceAllocator> Registration<A> {
     /// Waits before the next try; `true` when another `kubelet.sock` cut it short.
     async fn pause(&mut self, wait: Duration) -> bool {
         let tried = self.tried;
+        let is_fresh = self
+            .dir_rx
+            .borrow()
+            .kubelet
+            .as_ref()
+            .is_some_and(|kubelet| kubelet.seen.elapsed() < FRESH);
+        let wait = if is_fresh { wait.min(FRESH_WAIT) } else { wait };
         let replaced = self.dir_rx.wait_for(|dir| is_another(dir, tried));
         tokio::select! {
             Ok(_) = replaced => true,
