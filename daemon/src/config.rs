@@ -14,6 +14,7 @@ use gpushared_domain::ids::GpuUuid;
 use gpushared_domain::offer::OfferPolicy;
 use gpushared_domain::resource::ResourceName;
 use gpushared_domain::xid::XidTable;
+use gpushared_host::container_runtime::USUAL_SOCKETS;
 
 mod reader;
 
@@ -26,6 +27,8 @@ pub const LONGEST_SOCKET_PATH: usize = 107;
 /// How devices reach a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceListStrategy {
+    /// CDI where the container runtime says that it has it, else device nodes.
+    Auto,
     /// CDI devices in the kubelet's answer to the runtime (Kubernetes 1.28, containerd 1.7 or CRI-O).
     Cdi,
     /// CDI devices as container annotations, for kubelets before 1.28.
@@ -37,7 +40,8 @@ pub enum DeviceListStrategy {
 }
 
 impl DeviceListStrategy {
-    const NAMES: [(&'static str, Self); 4] = [
+    const NAMES: [(&'static str, Self); 5] = [
+        ("auto", Self::Auto),
         ("cdi", Self::Cdi),
         ("cdi-annotations", Self::CdiAnnotations),
         ("device-nodes", Self::DeviceNodes),
@@ -171,6 +175,8 @@ pub struct Config {
     pub strategy: DeviceListStrategy,
     /// Where CDI specifications are written.
     pub cdi_dir: PathBuf,
+    /// Sockets that container runtimes listen on, asked for CDI in this order.
+    pub runtime_sockets: Vec<PathBuf>,
     /// Durable state.
     pub state_dir: PathBuf,
     /// Runtime state: node lock, admin socket.
@@ -223,9 +229,10 @@ impl Config {
         }
         let driver = root.section("driver", read_driver);
         let kubelet = root.section("kubelet", read_kubelet);
-        let (strategy, cdi_dir) = root.section("containers", |section| {
-            let strategy = section.parsed("deviceListStrategy", DeviceListStrategy::Cdi);
-            (strategy, absolute(section, "cdiDir", "/var/run/cdi"))
+        let (strategy, cdi_dir, runtime_sockets) = root.section("containers", |section| {
+            let strategy = section.parsed("deviceListStrategy", DeviceListStrategy::Auto);
+            let cdi_dir = absolute(section, "cdiDir", "/var/run/cdi");
+            (strategy, cdi_dir, read_runtime_sockets(section))
         });
         let (state_dir, run_dir) = root.section("paths", |section| {
             let state = absolute(section, "state", "/var/lib/gpushared");
@@ -249,6 +256,7 @@ impl Config {
             kubelet,
             strategy,
             cdi_dir,
+            runtime_sockets,
             state_dir,
             run_dir,
             offers: root.section("resources", read_offers),
@@ -345,6 +353,22 @@ fn read_offers(section: &mut Section<'_>) -> OfferPolicy {
         gpu,
         mig_domain,
         excluded,
+    }
+}
+
+fn read_runtime_sockets(section: &mut Section<'_>) -> Vec<PathBuf> {
+    let sockets = section.list("runtimeSockets", |text| {
+        let path = PathBuf::from(text);
+        if path.is_absolute() {
+            Ok(path)
+        } else {
+            Err(format!("{text} is not an absolute path"))
+        }
+    });
+    if sockets.is_empty() {
+        USUAL_SOCKETS.map(PathBuf::from).to_vec()
+    } else {
+        sockets
     }
 }
 

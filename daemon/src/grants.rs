@@ -23,6 +23,10 @@ use crate::config::DeviceListStrategy;
 
 const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
 const CUDA_VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
+/// Vendor of our CDI devices.
+pub(crate) const CDI_VENDOR: &str = "gpushared.io";
+/// Class of our CDI devices.
+pub(crate) const CDI_CLASS: &str = "slice";
 const CDI_ANNOTATION: &str = "cdi.k8s.io/gpushared_";
 
 /// Why a grant could not be made.
@@ -65,6 +69,11 @@ impl Grants {
         }
     }
 
+    /// What stands before a grant's id in its CDI name.
+    pub(crate) fn name_prefix() -> String {
+        format!("{CDI_VENDOR}/{CDI_CLASS}=")
+    }
+
     /// The answer to an Allocate. With CDI, the file is in place when this returns.
     ///
     /// # Errors
@@ -81,7 +90,10 @@ impl Grants {
                     .env
                     .insert(VISIBLE_DEVICES.to_owned(), visible_devices(handles));
             }
-            DeviceListStrategy::DeviceNodes => answer = self.container_edits(handles)?,
+            // `auto` is resolved at start; what works with any runtime is its safe reading
+            DeviceListStrategy::Auto | DeviceListStrategy::DeviceNodes => {
+                answer = self.container_edits(handles)?;
+            }
             DeviceListStrategy::Cdi => {
                 let name = self.write(grant, self.container_edits(handles)?)?;
                 answer.cdi_devices.push(name);

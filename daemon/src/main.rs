@@ -1,4 +1,5 @@
 //! `gpushared`: the daemon's command line. Settings live in the configuration file.
+#![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -8,25 +8,22 @@
 //! crash between two of them leaves a lease that nobody uses, which observation ends, or a CDI file without a
 //! grant, which the next start removes.
 
+mod health;
+mod report;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use gpushared_device_plugin::{
-    DeviceLists, ListedDevice, Refusal, RefusalKind, RegistrationState, RegistrationStatus,
-};
+use gpushared_device_plugin::{DeviceLists, Refusal, RefusalKind, RegistrationStatus};
 use gpushared_domain::device_id::PluginDeviceId;
 use gpushared_domain::edits::ContainerEdits;
-use gpushared_domain::health::Probe;
 use gpushared_domain::ids::{ContainerRef, GpuUuid};
 use gpushared_domain::inventory::Inventory;
 use gpushared_domain::lease::GrantId;
 use gpushared_domain::node::{Node, RefuseAllocate};
-use gpushared_domain::ports::{DriverFault, GpuEvent, GpuEventKind};
+use gpushared_domain::ports::GpuEvent;
 use gpushared_domain::resource::ResourceName;
-use gpushared_domain::slice::Place;
-use gpushared_domain::status::{DaemonStatus, NodeStatus};
-use gpushared_domain::xid::XidClass;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -273,96 +270,6 @@ impl Reconciler {
         Ok(())
     }
 
-    fn driver_failed(&mut self, error: &DriverCallError) -> Result<(), ReconcilerError> {
-        if let DriverCallError::Driver(answer) = error
-            && answer.fault == DriverFault::VersionMismatch
-        {
-            return Err(ReconcilerError::DriverReplaced);
-        }
-        let text = Chain(error).to_string();
-        if self.driver_trouble.as_ref() != Some(&text) {
-            tracing::error!(error = text, "The driver does not answer");
-        }
-        self.driver_trouble = Some(text);
-        Ok(())
-    }
-
-    fn probed(
-        &mut self,
-        gpu: &GpuUuid,
-        probe: Result<Probe, DriverCallError>,
-    ) -> Result<(), ReconcilerError> {
-        let probe = match probe {
-            Ok(probe) => probe,
-            Err(error) => {
-                self.driver_failed(&error)?;
-                Probe::Failed(Chain(&error).to_string())
-            }
-        };
-        let before = self.node.health.clone();
-        let quiet = self.config.health.quiet_period.as_secs();
-        let changed = self.node.health.probe(unix_now(), gpu, probe, quiet);
-        if changed {
-            self.log_health(gpu);
-            self.channels.view_tx.send_modify(|view| view.rescan += 1);
-        }
-        if self.node.health != before {
-            self.persist();
-        }
-        if changed {
-            self.publish();
-        }
-        Ok(())
-    }
-
-    fn log_health(&self, gpu: &GpuUuid) {
-        let place = Place::Gpu(gpu.clone());
-        let causes: Vec<String> = self
-            .node
-            .health
-            .of(&place)
-            .map(|condition| condition.cause.to_string())
-            .collect();
-        if causes.is_empty() {
-            tracing::info!(%gpu, "GPU is healthy");
-        } else {
-            tracing::warn!(%gpu, causes = causes.join("; "), "GPU is unhealthy");
-        }
-    }
-
-    fn event(&mut self, event: &GpuEvent) {
-        match event.kind {
-            GpuEventKind::Xid(xid) => self.xid(event, xid),
-            GpuEventKind::DoubleBitEcc => self.xid(event, 48),
-            GpuEventKind::SingleBitEcc => {
-                tracing::debug!(gpu = %event.gpu, "Single-bit ECC error, corrected");
-            }
-            GpuEventKind::MigConfigChange => {
-                self.channels.view_tx.send_modify(|view| view.rescan += 1);
-            }
-        }
-    }
-
-    fn xid(&mut self, event: &GpuEvent, xid: u64) {
-        let instance = event.gpu_instance;
-        let place = instance
-            .and_then(|instance| self.node.place_of(&event.gpu, instance))
-            .unwrap_or_else(|| Place::Gpu(event.gpu.clone()));
-        let id = PluginDeviceId::from(place.clone());
-        let class = self
-            .node
-            .health
-            .xid(unix_now(), place, xid, &self.config.health.xids);
-        if class == XidClass::Ignored {
-            tracing::info!(slice = %id, xid, "Xid of an application");
-            return;
-        }
-        tracing::warn!(slice = %id, xid, class = ?class, "Xid makes the slice unhealthy");
-        self.channels.view_tx.send_modify(|view| view.look += 1);
-        self.persist();
-        self.publish();
-    }
-
     fn in_use(&mut self, in_use: &InUse) {
         let now = unix_now();
         let adopted = self.node.adopt(now, in_use);
@@ -437,97 +344,6 @@ impl Reconciler {
         if let Err(error) = self.durable.record(&self.node) {
             tracing::error!(error = %Chain(&error), "The journal cannot be written");
         }
-    }
-
-    fn publish(&self) {
-        let resources: BTreeMap<ResourceName, Vec<ListedDevice>> = self
-            .node
-            .lists()
-            .into_iter()
-            .map(|(resource, devices)| {
-                let devices = devices
-                    .into_iter()
-                    .map(|(id, healthy, numa_node)| ListedDevice {
-                        id,
-                        healthy,
-                        numa_node,
-                    })
-                    .collect();
-                (resource, devices)
-            })
-            .collect();
-        self.channels.lists_tx.send_if_modified(|lists| {
-            if lists.resources == resources {
-                return false;
-            }
-            *lists = Arc::new(DeviceLists {
-                generation: lists.generation + 1,
-                resources,
-            });
-            true
-        });
-        let gpus = self.node.gpus();
-        let leased = self.node.leases.iter().next().is_some();
-        self.channels.view_tx.send_if_modified(|view| {
-            let changed = view.gpus != gpus || view.leased != leased;
-            view.gpus = gpus;
-            view.leased = leased;
-            changed
-        });
-    }
-
-    fn status(&self) -> NodeStatus {
-        let registrations = self.channels.registrations_rx.borrow().clone();
-        let waiting_for = self.waiting_for(&registrations);
-        let registered = |name: &ResourceName| {
-            registrations
-                .resources
-                .get(name)
-                .is_some_and(|registration| {
-                    matches!(registration.state, RegistrationState::Registered { .. })
-                })
-        };
-        NodeStatus {
-            version: 1,
-            daemon: DaemonStatus {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                pid: std::process::id(),
-                started_at: self.started_at,
-                generation: self.channels.lists_tx.borrow().generation,
-                ready: waiting_for.is_empty(),
-                waiting_for,
-                device_list_strategy: self.config.strategy.to_string(),
-            },
-            driver: self
-                .node
-                .inventory()
-                .map(|inventory| inventory.driver.clone()),
-            gpus: self.node.gpu_statuses(),
-            resources: self.node.resource_statuses(registered),
-            left_out: self.node.offers().left_out.clone(),
-        }
-    }
-
-    fn waiting_for(&self, registrations: &RegistrationStatus) -> Vec<String> {
-        let mut waiting: Vec<String> = self
-            .driver_trouble
-            .iter()
-            .map(|trouble| format!("driver: {trouble}"))
-            .collect();
-        for resource in self.node.resources() {
-            let why = match registrations
-                .resources
-                .get(resource)
-                .map(|entry| &entry.state)
-            {
-                Some(RegistrationState::Registered { .. }) => continue,
-                Some(RegistrationState::WaitingForKubelet { why }) => why.clone(),
-                Some(RegistrationState::Failed { error }) => error.clone(),
-                Some(RegistrationState::Registering) | None => "being registered".to_owned(),
-            };
-            waiting.push(format!("{resource}: {why}"));
-        }
-        waiting
     }
 }
 

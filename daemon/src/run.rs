@@ -10,9 +10,10 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{App, AppError, Hardware, Running};
+use crate::app::{App, AppError, Running};
 use crate::config::Config;
 use crate::exit::Exit;
+use crate::hardware::Hardware;
 use crate::telemetry::{Chain, LevelHandle};
 
 const LOCK_FILE: &str = "gpushared.lock";

@@ -1,4 +1,5 @@
-//! Kubernetes wire formats: the kubelet's device-plugin API v1beta1 and PodResources API v1.
+//! Kubernetes wire formats: the kubelet's device-plugin API v1beta1 and PodResources API v1, and the two calls of the
+//! container runtime interface that tell whether a node has CDI.
 //!
 //! Types, clients and servers only, no logic. `src/gen` is generated from the `.proto` files under `k8s/`,
 //! which are this project's own text of the upstream formats, and is checked in so that a build needs no
@@ -49,5 +50,24 @@ pub mod podresources {
     )]
     pub mod v1 {
         include!("gen/v1.rs");
+    }
+}
+
+/// Two calls of the container runtime interface.
+pub mod cri {
+    /// Version `v1`.
+    #[allow(
+        missing_docs,
+        missing_debug_implementations,
+        unused_qualifications,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        reason = "generated code"
+    )]
+    pub mod v1 {
+        include!("gen/runtime.v1.rs");
     }
 }

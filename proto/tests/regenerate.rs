@@ -10,6 +10,7 @@ fn generated_code_matches_the_proto_files() {
     for proto in [
         "k8s/deviceplugin/v1beta1/api.proto",
         "k8s/podresources/v1/api.proto",
+        "k8s/cri/runtime/v1/api.proto",
     ] {
         let path = root.join(proto);
         let include = path.parent().expect("a proto file lies in a folder");
@@ -21,7 +22,7 @@ fn generated_code_matches_the_proto_files() {
             .compile_fds(files)
             .expect("code is generated");
     }
-    for name in ["v1beta1.rs", "v1.rs"] {
+    for name in ["v1beta1.rs", "v1.rs", "runtime.v1.rs"] {
         let fresh = fs::read_to_string(out.path().join(name)).expect("generated file");
         let checked_in = root.join("src/gen").join(name);
         if std::env::var_os("UPDATE").is_some() {

@@ -31,6 +31,7 @@ kubelet:
   devicePlugins: {kubelet}/device-plugins
   podResources: {kubelet}/pod-resources/kubelet.sock
 containers:
+  deviceListStrategy: cdi
   cdiDir: {cdi}
 paths:
   state: {state}

@@ -6,6 +6,7 @@
 //! | [`cdi`] | one CDI spec for each grant |
 //! | [`device_nodes`] | which `/dev` nodes a slice needs |
 //! | [`driver_files`] | which of the host's driver files a container needs |
+//! | [`container_runtime`] | whether the node's runtime takes CDI devices |
 //! | [`pod_resources`] | who holds what, asked of the kubelet |
 //! | [`kubelet_checkpoint`] | the same from the kubelet's own file, as a hint |
 //! | [`node_lock`] | one daemon per node |
@@ -18,6 +19,7 @@
 
 pub mod boot_id;
 pub mod cdi;
+pub mod container_runtime;
 pub mod device_nodes;
 pub mod driver_files;
 pub mod journal;

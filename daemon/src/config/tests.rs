@@ -15,7 +15,7 @@ fn an_empty_file_is_the_default_configuration() {
         config.kubelet.device_plugins,
         PathBuf::from("/var/lib/kubelet/device-plugins")
     );
-    assert_eq!(config.strategy, DeviceListStrategy::Cdi);
+    assert_eq!(config.strategy, DeviceListStrategy::Auto);
     assert_eq!(
         config.offers.gpu.as_ref().map(ResourceName::as_str),
         Some("nvidia.com/gpu")
@@ -54,7 +54,7 @@ admin:
             "2:1: unknown key `kublet`; did you mean `kubelet`?",
             "5:9: driver.root: relative is not an absolute path",
             r#"6:19: driver.rescanInterval: "5 seconds" is not a duration such as 500ms, 5s, 2m or 1h"#,
-            r#"8:23: containers.deviceListStrategy: "csi" is not one of cdi, cdi-annotations, device-nodes, env"#,
+            r#"8:23: containers.deviceListStrategy: "csi" is not one of auto, cdi, cdi-annotations, device-nodes, env"#,
             r#"10:15: resources.gpu.name: "gpu" cannot name an extended resource: a domain and a `/` must come first, as in nvidia.com/gpu"#,
             "10:27: resources.gpu.offer: true or false is expected, not a text",
             r#"12:7: resources.exclude: "GPU-1" is not a GPU UUID (GPU-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx)"#,

@@ -1,0 +1,96 @@
+//! How this node's containers get their devices: strategy, device nodes, driver files.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gpushared_domain::edits::BindMount;
+use gpushared_domain::inventory::DriverInfo;
+use gpushared_host::cdi::{CdiWriter, PlainFiles};
+use gpushared_host::container_runtime::{CdiSupport, cdi_support};
+use gpushared_host::device_nodes::DeviceNodeRoots;
+use gpushared_host::driver_files::DriverFiles;
+
+use crate::app::AppError;
+use crate::config::{Config, DeviceListStrategy};
+use crate::exit::Exit;
+use crate::grants::{CDI_CLASS, CDI_VENDOR, Grants};
+use crate::telemetry::Chain;
+
+const RUNTIME_DEADLINE: Duration = Duration::from_millis(500);
+
+/// The strategy that is meant by `auto`: CDI only where the runtime itself says so, since a runtime without it
+/// starts the container without its GPU and without a word; device nodes work with any.
+pub(crate) async fn resolve_strategy(config: &Config) -> DeviceListStrategy {
+    if config.strategy != DeviceListStrategy::Auto {
+        return config.strategy;
+    }
+    match cdi_support(&config.runtime_sockets, RUNTIME_DEADLINE).await {
+        CdiSupport::Yes { runtime, spec_dirs } => {
+            if spec_dirs.is_empty() || reads(&spec_dirs, &config.cdi_dir) {
+                tracing::info!(runtime, "Containers get their devices through CDI");
+                return DeviceListStrategy::Cdi;
+            }
+            tracing::warn!(
+                runtime,
+                cdi_dir = %config.cdi_dir.display(),
+                ?spec_dirs,
+                "The runtime does not read containers.cdiDir; containers get device nodes instead"
+            );
+        }
+        CdiSupport::No { runtime, why } => {
+            tracing::info!(runtime, why, "Containers get device nodes: no CDI");
+        }
+        CdiSupport::Unknown { why } => {
+            tracing::warn!(
+                why,
+                "Containers get device nodes: it is not known whether there is CDI"
+            );
+        }
+    }
+    DeviceListStrategy::DeviceNodes
+}
+
+/// `/var/run` and `/run` are one directory on every current system.
+fn reads(spec_dirs: &[PathBuf], dir: &std::path::Path) -> bool {
+    let real = |path: &std::path::Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    spec_dirs
+        .iter()
+        .any(|spec_dir| spec_dir == dir || real(spec_dir) == real(dir))
+}
+
+/// With the driver's files of this node.
+pub(crate) fn build_grants(config: &Config, driver: &DriverInfo) -> Result<Grants, AppError> {
+    let plain_files = if driver.simulated {
+        PlainFiles::Mounted
+    } else {
+        PlainFiles::Refused
+    };
+    let cdi = CdiWriter::new(config.cdi_dir.clone(), CDI_VENDOR, CDI_CLASS, plain_files)
+        .map_err(|error| AppError::new(Exit::Internal, Chain(&error).to_string()))?;
+    let roots = DeviceNodeRoots {
+        sysroot: config.driver.sysroot.clone(),
+        dev: config.driver.sysroot.join("dev"),
+    };
+    Ok(Grants::new(
+        config.strategy,
+        roots,
+        cdi,
+        driver_mounts(config, &driver.driver_version),
+    ))
+}
+
+fn driver_mounts(config: &Config, driver_version: &str) -> Vec<BindMount> {
+    if config.strategy == DeviceListStrategy::Env {
+        return Vec::new();
+    }
+    match DriverFiles::find(&config.driver.root, driver_version) {
+        Ok(files) => files.mounts,
+        Err(error) => {
+            tracing::warn!(
+                error = %Chain(&error),
+                "Driver libraries not found: containers get device nodes only; set driver.root"
+            );
+            Vec::new()
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What an earlier life left, and what is done when it left nothing.
+
+use std::path::Path;
+
+use gpushared_domain::node::Node;
+use gpushared_host::pod_resources::PodResourcesClient;
+use gpushared_host::{boot_id, kubelet_checkpoint};
+
+use crate::config::Config;
+use crate::durable::{Durable, Recovered};
+use crate::grants::Grants;
+use crate::telemetry::Chain;
+
+/// Says loudly what happened to the journal; says whether leases must be rebuilt.
+pub(crate) fn tell_faults(recovered: &Recovered) -> bool {
+    if let Some(fault) = &recovered.fault {
+        for copy in &fault.damaged {
+            tracing::error!(
+                path = %copy.path.display(),
+                kept_as = %copy.moved_to.display(),
+                damage = %copy.damage,
+                rebuilt_from = if recovered.is_empty { "hardware and PodResources" } else { "the other copy" },
+                "The journal was damaged"
+            );
+        }
+    }
+    recovered.is_empty
+}
+
+/// The node's state under this boot.
+pub(crate) fn new_node(config: &Config, recovered: Recovered) -> Node {
+    let mut health = recovered.health;
+    match boot_id::read(Path::new("/proc")) {
+        Ok(boot_id) => health.boot(&boot_id),
+        Err(error) => {
+            tracing::warn!(error = %Chain(&error), "Boot id unknown: a reboot will not end health conditions");
+        }
+    }
+    Node::new(
+        config.offers.clone(),
+        recovered.leases,
+        health,
+        recovered.resources,
+    )
+}
+
+/// There is no journal: who holds what is asked of the kubelet, and which grants stand is read from its checkpoint.
+/// CDI files without a known grant stay, since containers may still start with them.
+pub(crate) async fn rebuild(
+    config: &Config,
+    pods: &PodResourcesClient,
+    node: &mut Node,
+    durable: &mut Durable,
+    now: u64,
+) {
+    match pods.list(node.resources()).await {
+        Ok(in_use) => {
+            if node.adopt(now, &in_use) {
+                tracing::warn!(leases = in_use.len(), "Leases rebuilt from PodResources");
+            }
+        }
+        Err(error) => {
+            tracing::info!(error = %Chain(&error), "No journal and no PodResources: leases are found later");
+        }
+    }
+    let path = config
+        .kubelet
+        .device_plugins
+        .join(kubelet_checkpoint::FILE_NAME);
+    let prefix = Grants::name_prefix();
+    match kubelet_checkpoint::read(&path) {
+        Ok(Some(checkpoint)) => {
+            for entry in checkpoint.entries {
+                let grants = entry
+                    .cdi_devices
+                    .iter()
+                    .filter_map(|name| name.strip_prefix(prefix.as_str()));
+                for grant in grants.filter_map(|text| text.parse().ok()) {
+                    node.leases.add_grant(&entry.ids, &grant);
+                    durable.grants.insert(grant, entry.ids.clone());
+                }
+            }
+        }
+        Ok(None) => {}
+        Err(error) => {
+            tracing::warn!(error = %Chain(&error), "The kubelet's checkpoint cannot be read as a hint");
+        }
+    }
+    durable
+        .grants
+        .retain(|grant, _| node.leases.holds_grant(grant));
+}
+
+/// CDI files that an earlier life left without a grant.
+pub(crate) fn remove_orphans(grants: &Grants, durable: &Durable) {
+    match grants.remove_all_but(|grant| durable.grants.contains_key(grant)) {
+        Ok(0) => {}
+        Ok(removed) => tracing::info!(removed, "CDI files without a grant removed"),
+        Err(error) => tracing::warn!(error = %Chain(&error), "CDI directory not cleaned"),
+    }
+}
