@@ -170,4 +170,13 @@ impl DirEvents {
         }
         self.own = own;
     }
+
+    /// Without inotify, whatever the machine has.
+    #[cfg(test)]
+    pub(crate) fn polling() -> Self {
+        Self {
+            inotify: None,
+            ..Self::new(PathBuf::new(), PathBuf::new())
+        }
+    }
 }

@@ -167,3 +167,88 @@ fn channel(path: PathBuf) -> Channel {
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
+
+    fn watch(root: &Path) -> (DirWatch, watch::Receiver<KubeletDir>) {
+        let settings = PluginSettings::new(root.join("lib/kubelet"));
+        DirWatch::new(Arc::new(settings))
+    }
+
+    fn generation(dir_rx: &watch::Receiver<KubeletDir>) -> Option<u64> {
+        let dir = dir_rx.borrow();
+        dir.kubelet.as_ref().map(|kubelet| kubelet.generation)
+    }
+
+    #[tokio::test]
+    async fn each_kubelet_socket_is_one_generation_with_and_without_inotify() {
+        for poll in [false, true] {
+            let root = tempfile::tempdir().expect("a directory");
+            let (mut watch, dir_rx) = watch(root.path());
+            if poll {
+                watch.events = DirEvents::polling();
+            }
+            assert!(dir_rx.borrow().missing.is_some());
+            let dir = root.path().join("lib/kubelet");
+            std::fs::create_dir_all(&dir).expect("the kubelet's directory");
+            watch.look();
+            assert!(dir_rx.borrow().missing.is_none());
+            assert_eq!(generation(&dir_rx), None);
+            let socket = dir.join("kubelet.sock");
+            let _first = UnixListener::bind(&socket).expect("kubelet.sock");
+            watch.look();
+            std::fs::write(dir.join("checkpoint"), "text").expect("a file");
+            watch.look();
+            assert_eq!(generation(&dir_rx), Some(1));
+            let _second = UnixListener::bind(dir.join("other")).expect("another socket");
+            std::fs::rename(dir.join("other"), &socket).expect("in its place");
+            watch.look();
+            watch.look();
+            assert_eq!(generation(&dir_rx), Some(2));
+            std::fs::remove_file(&socket).expect("kubelet.sock");
+            watch.look();
+            assert_eq!(generation(&dir_rx), None);
+        }
+    }
+
+    /// The file system may use the inode again within the same tick of its clock.
+    #[tokio::test]
+    async fn a_socket_that_is_removed_and_created_at_once_is_another_one() {
+        let root = tempfile::tempdir().expect("a directory");
+        let dir = root.path().join("lib/kubelet");
+        std::fs::create_dir_all(&dir).expect("the kubelet's directory");
+        let socket = dir.join("kubelet.sock");
+        drop(UnixListener::bind(&socket).expect("kubelet.sock"));
+        let (mut watch, dir_rx) = watch(root.path());
+        for expected in 2..50 {
+            std::fs::remove_file(&socket).expect("kubelet.sock");
+            drop(UnixListener::bind(&socket).expect("kubelet.sock"));
+            watch.look();
+            assert_eq!(generation(&dir_rx), Some(expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_loss_of_one_of_our_sockets_is_told() {
+        for poll in [false, true] {
+            let root = tempfile::tempdir().expect("a directory");
+            let ours = root.path().join("lib/kubelet/gpushared");
+            std::fs::create_dir_all(&ours).expect("our directory");
+            std::fs::write(ours.join("gpu.sock"), "").expect("a file");
+            let (mut watch, dir_rx) = watch(root.path());
+            if poll {
+                watch.events = DirEvents::polling();
+            }
+            let before = dir_rx.borrow().own_changes;
+            watch.look();
+            assert_eq!(dir_rx.borrow().own_changes, before);
+            std::fs::remove_dir_all(&ours).expect("our directory");
+            watch.look();
+            assert_eq!(dir_rx.borrow().own_changes, before + 1);
+        }
+    }
+}

@@ -7,6 +7,7 @@ use gpushared_proto::deviceplugin::v1beta1::{
 use tonic::Code;
 
 use crate::fixture::{Mood, Plugin, gpu, mig};
+use crate::until;
 
 fn allocate(containers: &[&[String]]) -> AllocateRequest {
     AllocateRequest {
@@ -118,4 +119,16 @@ async fn the_daemons_preference_is_passed_on_and_an_impossible_size_means_all() 
             .into_inner();
         assert_eq!(answer.container_responses[0].device_i_ds, chosen);
     }
+}
+
+#[tokio::test]
+async fn a_call_in_flight_is_answered_before_the_end() {
+    let mut plugin = Plugin::start(Mood::Hangs);
+    let mut client = plugin.client("mig-1g.10gb").await;
+    let mut asked = plugin.asked.clone();
+    let pending = tokio::spawn(async move { client.allocate(allocate(&[&[mig(0)]])).await });
+    until(&mut asked, "the call arrives", |asked| *asked == 1).await;
+    plugin.stop().await.expect("a clean end");
+    let status = pending.await.expect("no panic").expect_err("not granted");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
 }

@@ -34,15 +34,21 @@ pub(crate) enum Mood {
 }
 
 #[derive(Debug)]
-pub(crate) struct Daemon(Mood);
+pub(crate) struct Daemon {
+    mood: Mood,
+    /// Calls so far.
+    asked: watch::Sender<usize>,
+}
 
 impl Daemon {
     pub(crate) fn new(mood: Mood) -> Self {
-        Self(mood)
+        let asked = watch::Sender::default();
+        Self { mood, asked }
     }
 
     async fn answer<T>(&self, granted: T) -> Result<T, Refusal> {
-        match self.0 {
+        self.asked.send_modify(|asked| *asked += 1);
+        match self.mood {
             Mood::Grants => Ok(granted),
             Mood::Hangs => std::future::pending().await,
             Mood::Panics => panic!("the daemon is broken"),
@@ -108,6 +114,8 @@ pub(crate) struct Plugin {
     pub(crate) root: TempDir,
     pub(crate) lists: watch::Sender<Arc<DeviceLists>>,
     pub(crate) status: watch::Receiver<Arc<RegistrationStatus>>,
+    /// Calls that reached the daemon.
+    pub(crate) asked: watch::Receiver<usize>,
     shutdown: CancellationToken,
     running: JoinHandle<Result<(), PluginError>>,
 }
@@ -134,8 +142,9 @@ impl Plugin {
             vec![device(&mig(0), true), device(&mig(1), true)],
         );
         let (lists, lists_rx) = watch::channel(Arc::new(listed));
-        let plugin = DevicePlugin::new(settings, Arc::new(Daemon::new(mood)), lists_rx)
-            .expect("good settings");
+        let daemon = Arc::new(Daemon::new(mood));
+        let asked = daemon.asked.subscribe();
+        let plugin = DevicePlugin::new(settings, daemon, lists_rx).expect("good settings");
         let status = plugin.status();
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(plugin.run(shutdown.clone()));
@@ -143,6 +152,7 @@ impl Plugin {
             root,
             lists,
             status,
+            asked,
             shutdown,
             running,
         }
