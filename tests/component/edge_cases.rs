@@ -10,9 +10,14 @@ mod node;
 mod registration;
 mod requests;
 
-use gpushared_tests::{DaemonUnderTest, FakeKubelet, NodeDirs, SimNode, daemon_config};
+use std::time::{Duration, Instant};
+
+use gpushared_tests::{DaemonUnderTest, FakeKubelet, NodeDirs, SimNode, daemon_config, wait_until};
 
 const GPU: &str = "nvidia.com/gpu";
+
+/// More than the grace period and two polls of the daemon's test configuration.
+const LONGER_THAN_THE_GRACE: Duration = Duration::from_millis(1500);
 
 /// A node with a kubelet, simulated GPUs and the daemon, ready.
 struct Node {
@@ -25,10 +30,15 @@ struct Node {
 }
 
 impl Node {
-    /// `gpus` as the simulator names them, e.g. `a100-40gb:2`.
+    /// `gpus` as the simulator names them, e.g. `a100-40gb:2`. The kubelet has the list of whole GPUs:
+    /// a pod that comes before a resource was ever listed passes without a device.
     async fn new(gpus: &str) -> Self {
         let mut node = Self::before_ready(gpus, |_| {}).await;
         node.daemon.wait_ready().await;
+        wait_until("the kubelet has a list", || {
+            !node.kubelet.devices(GPU).is_empty()
+        })
+        .await;
         node
     }
 
@@ -70,13 +80,22 @@ impl Node {
 
     /// Waits until `count` places are leased.
     async fn until_leased(&self, count: u64) {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         while self.leased().await != count {
             assert!(
                 start.elapsed() < gpushared_tests::PATIENCE,
                 "waited in vain for {count} leases"
             );
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Looks for longer than the grace period and two polls: `count` places are leased all the time.
+    async fn stays_leased(&self, count: u64) {
+        let start = Instant::now();
+        while start.elapsed() < LONGER_THAN_THE_GRACE {
+            assert_eq!(self.leased().await, count, "after {:?}", start.elapsed());
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }

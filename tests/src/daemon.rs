@@ -17,7 +17,8 @@ use crate::node_dirs::NodeDirs;
 use crate::sim_node::SimNode;
 use crate::wait::{PATIENCE, wait_until};
 
-/// A configuration with every root inside the node's directory and short periods.
+/// A configuration with every root inside the node's directory, short periods, and CDI, which the
+/// daemon cannot find out about here: no container runtime runs.
 #[must_use]
 pub fn daemon_config(node: &NodeDirs, gpus: &SimNode) -> String {
     format!(

@@ -39,9 +39,11 @@ impl SimNode {
         self.dir.join("lib/libnvidia-ml.so.1")
     }
 
-    /// Switches MIG mode of a GPU on.
+    /// Switches MIG mode of a GPU on, with the reset that Ampere GPUs need for it.
     pub fn enable_mig(&self, gpu: u32) {
-        self.gpusim(&["mig", "enable"], &["--gpu", &gpu.to_string()]);
+        let gpu = gpu.to_string();
+        self.gpusim(&["mig", "enable"], &["--gpu", &gpu]);
+        self.gpusim(&["reset"], &["--gpu", &gpu]);
     }
 
     /// Makes `count` MIG devices of `profile`, where the driver likes.

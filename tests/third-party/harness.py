@@ -16,6 +16,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 GPUSIM = os.environ["THIRD_PARTY_GPUSIM"]
 KUBELET = os.environ["THIRD_PARTY_KUBELET"]
+GPUSHARED = os.environ["THIRD_PARTY_GPUSHARED"]
 COMPONENTS = os.environ["THIRD_PARTY_COMPONENTS"]
 VENV = os.environ["THIRD_PARTY_VENV"]
 DEVICE_PLUGIN = os.path.join(COMPONENTS, "nvidia-device-plugin")

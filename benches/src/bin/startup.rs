@@ -102,8 +102,8 @@ impl Contender {
         }
     }
 
-    /// How it is started, with fresh files of its own below `dir`.
-    fn command(&self, node: &SimNode, dir: &Path) -> Result<Command> {
+    /// How it is started, with fresh files of its own below `dir` and `volatile`.
+    fn command(&self, node: &SimNode, dir: &Path, volatile: &Path) -> Result<Command> {
         let mut command = Command::new(&self.program);
         command
             .env_clear()
@@ -112,7 +112,8 @@ impl Contender {
         match self.kind {
             Kind::Ours => {
                 let config = dir.join("config.yaml");
-                std::fs::write(&config, config_text(dir)).context("writing the configuration")?;
+                std::fs::write(&config, config_text(node, dir, volatile))
+                    .context("writing the configuration")?;
                 command.arg("run").arg("--config").arg(config);
             }
             Kind::Peer => {
@@ -128,9 +129,29 @@ impl Contender {
     }
 }
 
-/// gpushared's settings: every directory is its own, the layout is the node's.
-fn config_text(dir: &Path) -> String {
-    format!("# {}\n", dir.display())
+/// gpushared's settings: the defaults, with directories of its own. What lies under `/run` on a node lies in memory
+/// here too, the state on a disk.
+fn config_text(node: &SimNode, dir: &Path, volatile: &Path) -> String {
+    format!(
+        "version: v1
+driver:
+  library: {libraries}/libnvidia-ml.so.1
+  root: {node}
+  sysroot: {node}
+containers:
+  deviceListStrategy: cdi
+  cdiDir: {volatile}/cdi
+paths:
+  state: {dir}/state
+  run: {volatile}/run
+admin:
+  http: \"off\"
+",
+        libraries = node.libraries().display(),
+        node = node.dir().display(),
+        dir = dir.display(),
+        volatile = volatile.display(),
+    )
 }
 
 /// A daemon whose devices are all listed.
@@ -139,7 +160,7 @@ struct Started {
     kubelet: Kubelet,
     ids: Vec<String>,
     /// Removed last: the daemon writes here.
-    _dir: tempfile::TempDir,
+    _dirs: [tempfile::TempDir; 2],
 }
 
 /// From exec to each milestone.
@@ -152,7 +173,10 @@ async fn start(contender: &Contender, node: &SimNode) -> Result<(Started, Times)
     let dir = tempfile::Builder::new()
         .prefix("daemon.")
         .tempdir_in(node.dir())?;
-    let mut command = contender.command(node, dir.path())?;
+    let volatile = tempfile::Builder::new()
+        .prefix("gpushared-bench.")
+        .tempdir_in("/dev/shm")?;
+    let mut command = contender.command(node, dir.path(), volatile.path())?;
     let mut kubelet = Kubelet::start(Path::new(DEVICE_PLUGINS))?;
     let mut daemon = Daemon::start(&mut command, &dir.path().join("log"))?;
     let exec = daemon.started();
@@ -197,7 +221,7 @@ async fn start(contender: &Contender, node: &SimNode) -> Result<(Started, Times)
             daemon,
             kubelet,
             ids,
-            _dir: dir,
+            _dirs: [dir, volatile],
         },
         times,
     ))

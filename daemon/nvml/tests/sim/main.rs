@@ -1,5 +1,6 @@
 //! The hardware door on the simulator's library: every behaviour that nvml-wrapper lacks or breaks has a test here
 //! that fails with the wrapper's own way.
+
 #[cfg(test)]
 mod defects;
 #[cfg(test)]
