@@ -169,7 +169,7 @@ impl<A: SliceAllocator> Registration<A> {
         info!(
             %resource,
             devices,
-            took_ms = took.as_secs_f64() * 1000.0,
+            took_ms = (took.as_secs_f64() * 10_000.0).round() / 10.0,
             "Registered resource"
         );
         Ok(self.hold(kubelet.generation, before).await)
