@@ -152,8 +152,10 @@ impl Reconciler {
                 ids,
                 reply,
             } => {
-                drop(reply.send(self.allocate(&resource, &ids)));
+                let answer = self.allocate(&resource, &ids);
+                // before the answer: the next pod must not be given what overlaps
                 self.publish();
+                drop(reply.send(answer));
             }
             Message::Prefer {
                 available,
