@@ -76,15 +76,18 @@ pub(crate) fn init(function: Function) -> Result<()> {
 ///
 /// # Errors
 /// UNINITIALIZED.
-pub(crate) fn shutdown() -> Result<()> {
-    let mut library = LIBRARY.write().unwrap_or_else(PoisonError::into_inner);
-    let open = library.as_mut().ok_or(Code::UNINITIALIZED)?;
-    open.users -= 1;
-    if open.users == 0 {
-        *library = None;
-        local::forget_all();
-    }
-    Ok(())
+pub(crate) fn shutdown(function: Function) -> Result<()> {
+    let shared = node()?;
+    unlocked(&shared, function, || {
+        let mut library = LIBRARY.write().unwrap_or_else(PoisonError::into_inner);
+        let open = library.as_mut().ok_or(Code::UNINITIALIZED)?;
+        open.users -= 1;
+        if open.users == 0 {
+            *library = None;
+            local::forget_all();
+        }
+        Ok(())
+    })
 }
 
 fn find_node() -> Result<SharedNode> {

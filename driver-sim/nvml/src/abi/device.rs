@@ -253,19 +253,6 @@ pub(crate) struct ConfComputeMemory {
     pub(crate) unprotected_kib: u64,
 }
 
-/// `nvmlAccountingStats_t`.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub(crate) struct AccountingStats {
-    pub(crate) gpu_percent: u32,
-    pub(crate) memory_percent: u32,
-    pub(crate) max_memory: u64,
-    pub(crate) time_ms: u64,
-    pub(crate) start_us: u64,
-    pub(crate) is_running: u32,
-    pub(crate) reserved: [u32; 5],
-}
-
 /// `nvmlUUID_v1_t`; the value is a union of 41 characters and 16 bytes.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -298,13 +285,13 @@ assert_layout! {
     Utilization = 8, TemperatureV1 = 12, MarginTemperatureV1 = 8, FieldValue = 40, Sample = 16,
     ViolationTime = 16, EccErrorCounts = 32, RowRemapperHistogram = 20, RemappedRowsV2 = 24,
     FabricInfo = 28, FabricInfoV2 = 36, FabricInfoV3 = 40, VersionedNumber = 8,
-    ConfComputeMemory = 16, AccountingStats = 56, UuidV1 = 52, DriverBranchV1 = 84,
+    ConfComputeMemory = 16, UuidV1 = 52, DriverBranchV1 = 84,
     PowerValueV2 = 12,
 }
 plain! {
     Memory, MemoryV2, Bar1Memory, SetMemoryLimitsV1, GetMemoryLimitsV1, PciInfoHead, PciInfoV2,
     PciInfo, PciInfoExtV1, Attributes, Utilization, TemperatureV1, MarginTemperatureV1, FieldValue,
     Sample, ViolationTime, EccErrorCounts, RowRemapperHistogram, RemappedRowsV2, FabricInfo,
-    FabricInfoV2, FabricInfoV3, VersionedNumber, ConfComputeMemory, AccountingStats, UuidV1,
+    FabricInfoV2, FabricInfoV3, VersionedNumber, ConfComputeMemory, UuidV1,
     DriverBranchV1, PowerValueV2,
 }

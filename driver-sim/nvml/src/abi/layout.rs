@@ -87,7 +87,6 @@ fn sizes_are_those_of_the_header() {
         ),
         ("nvmlFieldValue_t", size_of::<FieldValue>()),
         ("nvmlTemperature_v1_t", size_of::<TemperatureV1>()),
-        ("nvmlAccountingStats_t", size_of::<AccountingStats>()),
         ("nvmlSample_t", size_of::<Sample>()),
         ("nvmlMemory_v2", version_of::<MemoryV2>(2) as usize),
         (
@@ -153,7 +152,6 @@ fn layouts_are_those_of_the_bindings() {
         FabricInfoV2 = nvmlGpuFabricInfo_v2_t { state = state, health_mask = healthMask }
         FabricInfoV3 = nvmlGpuFabricInfo_v3_t { health_mask = healthMask, health_summary = healthSummary }
         ConfComputeMemory = nvmlConfComputeMemSizeInfo_st { unprotected_kib = unprotectedMemSizeKib }
-        AccountingStats = nvmlAccountingStats_st { is_running = isRunning, start_us = startTime }
         UuidV1 = nvmlUUID_v1_t { kind = type_, value = value }
         DriverBranchV1 = nvmlSystemDriverBranchInfo_v1_t { branch = branch }
         PowerValueV2 = nvmlPowerValue_v2_t { scope = powerScope, milliwatts = powerValueMw }

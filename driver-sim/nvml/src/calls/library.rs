@@ -29,7 +29,7 @@ pub(crate) extern "C" fn nvmlInitWithFlags(_flags: u32) -> Return {
 /// `nvmlShutdown`.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn nvmlShutdown() -> Return {
-    guarded(&mut library::shutdown)
+    guarded(&mut || library::shutdown(const { Function::new("nvmlShutdown") }))
 }
 
 /// `nvmlErrorString`: works without initialisation; never NULL.
