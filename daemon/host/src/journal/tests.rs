@@ -286,6 +286,7 @@ fn a_record_of_a_full_node_costs_well_under_a_millisecond() {
         best = best.min(start.elapsed());
     }
     println!("best of 50: {best:?}");
-    // The unoptimised build and a busy machine have five times as long.
-    assert!(best < Duration::from_millis(5), "{best:?}");
+    // Serialising and summing up take a hundred times as long without optimisation (0.2 ms with it).
+    let limit = if cfg!(debug_assertions) { 200 } else { 1 };
+    assert!(best < Duration::from_millis(limit), "{best:?}");
 }

@@ -70,7 +70,6 @@ impl Kubelet {
     fn serve(&self, socket: &Path) -> JoinHandle<()> {
         let listener = UnixListener::bind(socket).unwrap();
         let service = PodResourcesListerServer::new(self.clone());
-        #[expect(clippy::disallowed_methods, reason = "a test's own server")]
         tokio::spawn(async move {
             let incoming = UnixListenerStream::new(listener);
             let server = Server::builder().add_service(service);
