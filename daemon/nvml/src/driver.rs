@@ -4,18 +4,17 @@ use std::path::PathBuf;
 
 use gpushared_domain::health::Probe;
 use gpushared_domain::ids::{ComputeInstanceId, GpuIndex, GpuInstanceId, GpuUuid, HostPid};
-use gpushared_domain::inventory::{DriverInfo, GpuState, Inventory};
+use gpushared_domain::inventory::{DriverInfo, Inventory};
 use gpushared_domain::mig::{
     ComputeInstance, GpuInstance, MigModeActivation, MigProfileId, Placement,
 };
-use gpushared_domain::ports::{
-    DeviceMemory, DriverFault, GpuDriver, GpuDriverError, GpuProcess, MigSwitch,
-};
+use gpushared_domain::ports::{DeviceMemory, GpuDriver, GpuDriverError, GpuProcess, MigSwitch};
 use nvml_wrapper::Nvml;
 
 use crate::error::{error, fault, is_of_driver, probe};
 use crate::events::NvmlEvents;
 use crate::gpu::Gpu;
+use crate::known_gpus::KnownGpus;
 use crate::raw::gpu_instance::GpuInstanceHandle;
 use crate::raw::{Answer, Refusal, code, memory, processes};
 use crate::{health, library};
@@ -42,10 +41,8 @@ impl Default for NvmlSettings {
 #[derive(Debug)]
 pub struct NvmlDriver {
     nvml: &'static Nvml,
-    sysroot: PathBuf,
     info: DriverInfo,
-    /// What was read once. A GPU that failed is taken out, and looked up again by the next call.
-    gpus: Vec<Gpu>,
+    gpus: KnownGpus,
 }
 
 impl NvmlDriver {
@@ -57,13 +54,17 @@ impl NvmlDriver {
     /// [`DriverFault::FunctionMissing`]: the library is too old; the error names the function.
     /// [`DriverFault::DriverNotLoaded`]: no kernel module. [`DriverFault::VersionMismatch`]: the driver was replaced
     /// and needs a reboot or a reload. Any other fault: what `nvmlInit` said.
+    ///
+    /// [`DriverFault::LibraryMissing`]: gpushared_domain::ports::DriverFault::LibraryMissing
+    /// [`DriverFault::FunctionMissing`]: gpushared_domain::ports::DriverFault::FunctionMissing
+    /// [`DriverFault::DriverNotLoaded`]: gpushared_domain::ports::DriverFault::DriverNotLoaded
+    /// [`DriverFault::VersionMismatch`]: gpushared_domain::ports::DriverFault::VersionMismatch
     pub fn open(settings: &NvmlSettings) -> Result<Self, GpuDriverError> {
         let (nvml, info) = library::open(settings.library.as_deref())?;
         Ok(Self {
             nvml,
-            sysroot: settings.sysroot.clone(),
             info,
-            gpus: Vec::new(),
+            gpus: KnownGpus::new(nvml, settings.sysroot.clone()),
         })
     }
 
@@ -74,62 +75,6 @@ impl NvmlDriver {
     /// When the library lacks events or refuses a set.
     pub fn events(&self) -> Result<NvmlEvents, GpuDriverError> {
         NvmlEvents::new(self.nvml)
-    }
-
-    /// The GPU at an index, described.
-    fn look(&mut self, index: GpuIndex) -> Answer<GpuState> {
-        let device = self.nvml.device_by_index(index.0)?;
-        let uuid: GpuUuid = device.uuid()?.parse()?;
-        let mut gpu = match self.take(&uuid) {
-            Some(mut known) => {
-                known.renew(device, index)?;
-                known
-            }
-            None => Gpu::read(device, uuid, &self.sysroot)?,
-        };
-        let state = gpu.state()?;
-        self.gpus.push(gpu);
-        Ok(state)
-    }
-
-    fn take(&mut self, uuid: &GpuUuid) -> Option<Gpu> {
-        let position = self.gpus.iter().position(|gpu| gpu.facts.uuid == *uuid)?;
-        Some(self.gpus.swap_remove(position))
-    }
-
-    /// Does something with a GPU that is known, or looked up. Where that fails as with a handle from before a reset the
-    /// GPU is forgotten.
-    fn with<T, E: MayBeStale>(
-        &mut self,
-        uuid: &GpuUuid,
-        look_up_failed: impl FnOnce(&Refusal) -> E,
-        work: impl FnOnce(&mut Gpu) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let mut gpu = match self.take(uuid) {
-            Some(known) => known,
-            None => self
-                .nvml
-                .device_by_uuid(uuid.as_str())
-                .map_err(Refusal::from)
-                .and_then(|device| Gpu::read(device, uuid.clone(), &self.sysroot))
-                .map_err(|refusal| look_up_failed(&refusal))?,
-        };
-        let result = work(&mut gpu);
-        match &result {
-            Err(error) if error.may_be_stale() => {}
-            _ => self.gpus.push(gpu),
-        }
-        result
-    }
-
-    /// [`Self::with`], for what fails with the domain's error.
-    fn on_gpu<T>(
-        &mut self,
-        uuid: &GpuUuid,
-        work: impl FnOnce(&mut Gpu) -> Result<T, GpuDriverError>,
-    ) -> Result<T, GpuDriverError> {
-        let look_up = |refusal: &Refusal| error(format!("looking up {uuid}"), refusal);
-        self.with(uuid, look_up, work)
     }
 }
 
@@ -151,7 +96,7 @@ impl GpuDriver for NvmlDriver {
             unreadable: Vec::new(),
         };
         for index in (0..count).map(GpuIndex) {
-            match self.look(index) {
+            match self.gpus.look(index) {
                 Ok(state) => inventory.gpus.push(state),
                 Err(refusal) if is_of_driver(&refusal) => {
                     return Err(error(format!("describing GPU {index}"), &refusal));
@@ -160,15 +105,16 @@ impl GpuDriver for NvmlDriver {
             }
         }
         // GPUs that are gone.
-        self.gpus
-            .retain(|gpu| inventory.gpu(&gpu.facts.uuid).is_some());
+        self.gpus.keep(|uuid| inventory.gpu(uuid).is_some());
         Ok(inventory)
     }
 
     fn probe(&mut self, gpu: &GpuUuid) -> Probe {
-        let known = self.gpus.iter().any(|known| known.facts.uuid == *gpu);
+        let known = self.gpus.has(gpu);
         let look = |driver: &mut Self| {
-            driver.with(gpu, Refusal::clone, |gpu| health::look_at(&gpu.device))
+            driver
+                .gpus
+                .with(gpu, Refusal::clone, |gpu| health::look_at(&gpu.device))
         };
         match look(self) {
             Ok(answers) => answers,
@@ -187,14 +133,14 @@ impl GpuDriver for NvmlDriver {
             MigSwitch::On => (true, "on"),
             MigSwitch::Off => (false, "off"),
         };
-        let status = self.on_gpu(gpu, |known| {
+        let status = self.gpus.on_gpu(gpu, |known| {
             known
                 .device
                 .set_mig_mode(on)
                 .map_err(|why| error(format!("turning MIG mode {word} on {gpu}"), &why.into()))
         })?;
         // The change may have reset the GPU: handle and minor are looked up again.
-        drop(self.take(gpu));
+        drop(self.gpus.take(gpu));
         Ok(activation(status))
     }
 
@@ -204,7 +150,8 @@ impl GpuDriver for NvmlDriver {
         profile: MigProfileId,
         placement: Placement,
     ) -> Result<GpuInstance, GpuDriverError> {
-        self.on_gpu(gpu, |gpu| gpu.create_gpu_instance(profile, placement))
+        self.gpus
+            .on_gpu(gpu, |gpu| gpu.create_gpu_instance(profile, placement))
     }
 
     fn create_compute_instance(
@@ -212,7 +159,8 @@ impl GpuDriver for NvmlDriver {
         gpu: &GpuUuid,
         instance: GpuInstanceId,
     ) -> Result<ComputeInstance, GpuDriverError> {
-        self.on_gpu(gpu, |gpu| gpu.create_compute_instance(instance))
+        self.gpus
+            .on_gpu(gpu, |gpu| gpu.create_compute_instance(instance))
     }
 
     fn destroy_compute_instance(
@@ -221,7 +169,8 @@ impl GpuDriver for NvmlDriver {
         instance: GpuInstanceId,
         compute: ComputeInstanceId,
     ) -> Result<(), GpuDriverError> {
-        self.on_gpu(gpu, |gpu| gpu.destroy_compute_instance(instance, compute))
+        self.gpus
+            .on_gpu(gpu, |gpu| gpu.destroy_compute_instance(instance, compute))
     }
 
     fn destroy_gpu_instance(
@@ -229,7 +178,8 @@ impl GpuDriver for NvmlDriver {
         gpu: &GpuUuid,
         instance: GpuInstanceId,
     ) -> Result<(), GpuDriverError> {
-        self.on_gpu(gpu, |gpu| gpu.destroy_gpu_instance(instance))
+        self.gpus
+            .on_gpu(gpu, |gpu| gpu.destroy_gpu_instance(instance))
     }
 
     fn memory(
@@ -241,7 +191,7 @@ impl GpuDriver for NvmlDriver {
             Some(instance) => format!("reading memory of GPU instance {instance} on {gpu}"),
             None => format!("reading memory of {gpu}"),
         };
-        self.on_gpu(gpu, |known| {
+        self.gpus.on_gpu(gpu, |known| {
             let memory = match instance {
                 Some(instance) => instance_memory(known, instance),
                 None => memory::memory(&known.device),
@@ -256,7 +206,7 @@ impl GpuDriver for NvmlDriver {
     }
 
     fn processes(&mut self, gpu: &GpuUuid) -> Result<Vec<GpuProcess>, GpuDriverError> {
-        self.on_gpu(gpu, |known| {
+        self.gpus.on_gpu(gpu, |known| {
             let list = processes::compute(&known.device)
                 .map_err(|refusal| error(format!("listing processes on {gpu}"), &refusal))?;
             Ok(list
@@ -269,32 +219,6 @@ impl GpuDriver for NvmlDriver {
                 })
                 .collect())
         })
-    }
-}
-
-/// An error that a handle from before a reset would bring.
-trait MayBeStale {
-    fn may_be_stale(&self) -> bool;
-}
-
-impl MayBeStale for DriverFault {
-    fn may_be_stale(&self) -> bool {
-        matches!(
-            self,
-            Self::GpuLost | Self::ResetRequired | Self::NotFound | Self::InvalidArgument
-        )
-    }
-}
-
-impl MayBeStale for Refusal {
-    fn may_be_stale(&self) -> bool {
-        fault(self).may_be_stale()
-    }
-}
-
-impl MayBeStale for GpuDriverError {
-    fn may_be_stale(&self) -> bool {
-        self.fault.may_be_stale()
     }
 }
 

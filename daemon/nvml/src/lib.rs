@@ -23,6 +23,7 @@ mod events;
 mod gpu;
 mod health;
 mod instances;
+mod known_gpus;
 mod library;
 mod numa;
 mod profile_name;
