@@ -28,6 +28,7 @@
 mod admission;
 mod allocate_call;
 mod allocation;
+mod authority;
 mod cdi;
 mod checkpoint;
 mod clock;

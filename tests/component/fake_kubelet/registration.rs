@@ -7,6 +7,7 @@ use gpushared_proto::deviceplugin::v1beta1::{DevicePluginOptions, RegisterReques
 use gpushared_tests::{
     DuplicateRegistration, Event, FakeKubelet, NodeDirs, PodSpec, Rpc, look_within, wait_until,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::Code;
 
 use super::{GPU, calls, node_with};
@@ -189,4 +190,44 @@ async fn both_instances_feed_one_list() {
     kubelet.wait_for_allocatable(GPU, 2).await;
     old.list(devices("gpu", 5));
     kubelet.wait_for_allocatable(GPU, 5).await;
+}
+
+/// Go plugins that dial `kubelet.sock` by its path send that path as the authority. A real kubelet does
+/// not mind; the Rust HTTP/2 server does, and no Rust client can send it, so this one speaks in bytes.
+#[tokio::test]
+async fn a_caller_with_a_path_as_its_authority_is_answered() {
+    let node = NodeDirs::new();
+    let _kubelet = FakeKubelet::builder(node.kubelet()).start().await;
+    let socket = node.kubelet().join("device-plugins").join(KUBELET_SOCKET);
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u8::try_from(payload.len()).unwrap();
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    let headers = [
+        &b"\x83\x86"[..], // POST, http
+        b"\x44\x1e/v1beta1.Registration/Register",
+        b"\x41\x15%2Ftmp%2Fkubelet.sock",
+        b"\x5f\x10application/grpc",
+        b"\x40\x02te\x08trailers",
+    ];
+    let mut stream = tokio::net::UnixStream::connect(socket).await.unwrap();
+    let request = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(4, 0, 0, b""),               // settings
+        frame(1, 4, 1, &headers.concat()), // all headers of stream 1
+        frame(0, 1, 1, b"\0\0\0\0\0"),     // an empty message, the last of it
+    ];
+    stream.write_all(&request.concat()).await.unwrap();
+    let (headers, reset) = (1, 3);
+    let answer = loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        stream.read_exact(&mut payload).await.unwrap();
+        if [headers, reset].contains(&head[3]) {
+            break head[3];
+        }
+    };
+    assert_eq!(answer, headers, "the stream was reset");
 }

@@ -1,13 +1,14 @@
 //! Unix-socket connections that can be cut like those of a killed process, the dial back to a plugin,
 //! and gRPC errors in the words of the kubelet's own client library.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -18,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
+
+use super::authority::Rewriter;
 
 /// Every connection of one kubelet process, so that a kill can cut them without a goodbye.
 #[derive(Debug, Default)]
@@ -95,7 +98,67 @@ impl AsyncWrite for Tracked {
     }
 }
 
-impl Connected for Tracked {
+/// The server's end of a connection: requests come in with `localhost` as their authority.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    connection: Tracked,
+    rewriter: Rewriter,
+    /// Ready to be read.
+    ready: VecDeque<u8>,
+}
+
+impl Accepted {
+    fn new(connection: Tracked) -> Self {
+        Self {
+            connection,
+            rewriter: Rewriter::default(),
+            ready: VecDeque::new(),
+        }
+    }
+}
+
+impl AsyncRead for Accepted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut chunk = [0; 4096];
+        while self.ready.is_empty() {
+            let mut received = ReadBuf::new(&mut chunk);
+            ready!(Pin::new(&mut self.connection).poll_read(cx, &mut received))?;
+            if received.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let passed = self.rewriter.pass(received.filled());
+            self.ready.extend(passed);
+        }
+        let count = buf.remaining().min(self.ready.len());
+        let bytes: Vec<u8> = self.ready.drain(..count).collect();
+        buf.put_slice(&bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Accepted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.connection).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_shutdown(cx)
+    }
+}
+
+impl Connected for Accepted {
     type ConnectInfo = ();
 
     fn connect_info(&self) -> Self::ConnectInfo {}
@@ -106,7 +169,7 @@ pub(crate) fn accept(
     listener: UnixListener,
     connections: Arc<Connections>,
     gone: CancellationToken,
-) -> ReceiverStream<io::Result<Tracked>> {
+) -> ReceiverStream<io::Result<Accepted>> {
     let (accepted_tx, accepted_rx) = tokio::sync::mpsc::channel(16);
     tokio::spawn(async move {
         loop {
@@ -114,7 +177,9 @@ pub(crate) fn accept(
                 () = gone.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
-            let stream = accepted.and_then(|(stream, _)| connections.track(stream));
+            let stream = accepted
+                .and_then(|(stream, _)| connections.track(stream))
+                .map(Accepted::new);
             if accepted_tx.send(stream).await.is_err() {
                 return;
             }
