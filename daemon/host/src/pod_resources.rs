@@ -29,6 +29,32 @@ const LARGEST_ANSWER: usize = 64 << 20;
 /// Which container holds a plugin device, and under which resource.
 pub type Holdings = BTreeMap<PluginDeviceId, (ResourceName, ContainerRef)>;
 
+/// A call that failed, in the fewest words: tonic's own text repeats its causes and ends with the answer's headers.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct CallFailed {
+    /// The gRPC code.
+    pub code: Code,
+    /// The kubelet's words, or the system's where it did not get that far.
+    pub message: String,
+}
+
+impl From<&tonic::Status> for CallFailed {
+    fn from(status: &tonic::Status) -> Self {
+        let mut message = status.message().to_owned();
+        let mut cause = std::error::Error::source(status);
+        while let Some(error) = cause {
+            // the innermost cause is the system's
+            message = error.to_string();
+            cause = error.source();
+        }
+        Self {
+            code: status.code(),
+            message,
+        }
+    }
+}
+
 /// The kubelet did not say who holds what.
 #[derive(Debug, thiserror::Error)]
 pub enum PodResourcesError {
@@ -40,10 +66,10 @@ pub enum PodResourcesError {
     },
     /// Too many calls, or nobody listens: the kubelet is busy or starting.
     #[error("the kubelet cannot answer PodResources at the moment")]
-    Temporary(#[source] Box<tonic::Status>),
+    Temporary(#[source] CallFailed),
     /// The kubelet refuses the call.
     #[error("the kubelet refused PodResources")]
-    Refused(#[source] Box<tonic::Status>),
+    Refused(#[source] CallFailed),
 }
 
 impl PodResourcesError {
@@ -56,8 +82,8 @@ impl PodResourcesError {
 
 impl From<tonic::Status> for PodResourcesError {
     fn from(status: tonic::Status) -> Self {
-        let status = Box::new(status);
-        match status.code() {
+        let status = CallFailed::from(&status);
+        match status.code {
             Code::ResourceExhausted
             | Code::Unavailable
             | Code::Aborted
