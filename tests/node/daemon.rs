@@ -17,8 +17,12 @@ const QUIET_SECONDS: u32 = 6;
 pub(crate) enum Strategy {
     /// By the names of CDI devices.
     Cdi,
+    /// By the names of CDI devices in annotations of the container.
+    CdiAnnotations,
     /// By device nodes in the answer to Allocate.
     DeviceNodes,
+    /// By `NVIDIA_VISIBLE_DEVICES`, which is for NVIDIA's own runtime to read.
+    Env,
 }
 
 /// A node with GPUs and the daemon on it. The fields are dropped in this order.
@@ -96,6 +100,8 @@ pub(crate) fn daemon(
 fn config_text(dir: &Path, gpus: &Gpus, strategy: Strategy) -> String {
     let strategy = match strategy {
         Strategy::Cdi => "cdi",
+        Strategy::CdiAnnotations => "cdi-annotations",
+        Strategy::Env => "env",
         Strategy::DeviceNodes => "device-nodes",
     };
     // What is not named is at its default: the kubelet's places, /var/run/cdi, /run/gpushared. The

@@ -1,13 +1,14 @@
 //! What a container sees of the GPUs: its own devices and no other.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-use crate::case::{Setting, case};
+use crate::case::{Setting, case, skip};
 use crate::daemon::{Node, Strategy};
 use crate::gpus::{GPU, MIG};
 use crate::pods::pod;
-use crate::wait::{Look, until, until_eq};
+use crate::wait::until_eq;
 
 #[test]
 #[ignore = "needs root, Go and containerd: run tests/node/run"]
@@ -24,6 +25,35 @@ fn pods_see_their_own_devices_through_device_nodes() {
         "pods_see_their_own_devices_through_device_nodes",
         |setting| {
             pods_see_their_own_devices(setting, Strategy::DeviceNodes);
+        },
+    );
+}
+
+#[test]
+#[ignore = "needs root, Go and containerd: run tests/node/run"]
+fn pods_see_their_own_devices_through_cdi_annotations() {
+    case(
+        "pods_see_their_own_devices_through_cdi_annotations",
+        |setting| pods_see_their_own_devices(setting, Strategy::CdiAnnotations),
+    );
+}
+
+#[test]
+#[ignore = "needs root, Go and containerd: run tests/node/run"]
+fn the_environment_names_the_device_for_an_nvidia_runtime() {
+    case(
+        "the_environment_names_the_device_for_an_nvidia_runtime",
+        |setting| {
+            let node = Node::boot(setting, Strategy::Env);
+            for (name, resource) in [("m", MIG), ("g", GPU)] {
+                let inside = node.machine.run(&pod(name).with(resource, 1));
+                let id = node.machine.assigned(name).pop_first().expect("a device");
+                let (_, mig_uuid) = node.gpus.device(&id);
+                // The ID of a whole GPU is its UUID.
+                let uuid = mig_uuid.unwrap_or(id);
+                assert_eq!(inside.env.get("NVIDIA_VISIBLE_DEVICES"), Some(&uuid));
+                assert!(inside.devices.is_empty(), "runc is no NVIDIA runtime");
+            }
         },
     );
 }
@@ -92,6 +122,15 @@ fn a_cdi_file_lives_as_long_as_the_pod_needs_it() {
         let machine = &node.machine;
         let before = machine.run(&pod("p").with(MIG, 1));
         let first = machine.incarnation("p");
+        let [file] = &cdi_files()[..] else {
+            panic!("one CDI file for one container, not {:?}", cdi_files());
+        };
+        let bundle = machine.bundle(&first.container);
+        assert!(
+            born(file) < born(&bundle),
+            "{} was made after the container",
+            file.display()
+        );
 
         // The container ends; the kubelet makes a new one from the old answer to Allocate, and
         // containerd looks the CDI name up again.
@@ -104,14 +143,26 @@ fn a_cdi_file_lives_as_long_as_the_pod_needs_it() {
         assert_ne!(machine.container_id("p"), first.container);
         assert_eq!(again.devices, before.devices);
 
+        assert_eq!(cdi_files(), std::slice::from_ref(file), "it stays as it is");
+
         machine.delete("p");
-        until(
-            "the node to offer everything again",
+        until_eq(
+            "CDI files",
             Duration::from_secs(30),
-            || match machine.allocatable(MIG) {
-                Some(crate::gpus::MIG_COUNT) => Look::Found(()),
-                other => Look::NotYet(format!("{other:?}")),
-            },
+            &Vec::<PathBuf>::new(),
+            cdi_files,
         );
     });
+}
+
+/// The CDI files on the node.
+fn cdi_files() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir("/var/run/cdi").into_iter().flatten();
+    entries.flatten().map(|entry| entry.path()).collect()
+}
+
+fn born(path: &Path) -> SystemTime {
+    std::fs::metadata(path)
+        .and_then(|metadata| metadata.created())
+        .unwrap_or_else(|e| skip(format!("when {} was made: {e}", path.display())))
 }

@@ -127,6 +127,14 @@ impl Machine {
         leftovers::new_boot_id(&self.setting.dir);
     }
 
+    /// containerd's folder of a running container, made when the container is.
+    pub(crate) fn bundle(&self, container: &str) -> PathBuf {
+        let id = container.rsplit('/').next().unwrap_or(container);
+        self.dir
+            .join("containerd/state/io.containerd.runtime.v2.task/k8s.io")
+            .join(id)
+    }
+
     /// Starts containerd again after [`power_off`](Self::power_off).
     pub(crate) fn start_containerd(&mut self) {
         containerd::start(&mut self.containerd, &self.setting, &self.dir);
