@@ -153,6 +153,33 @@ async fn an_instance_that_registers_again_survives_the_end_of_the_old_one() {
     kubelet.wait_for_allocatable(GPU, 3).await;
 }
 
+/// A registration that fails takes the live client out of the kubelet's map: nobody is left to drop
+/// when that one's stream ends, and the devices of a dead plugin stay allocatable.
+#[tokio::test]
+async fn a_failed_second_registration_hides_the_end_of_the_first_plugin() {
+    let node = NodeDirs::new();
+    let kubelet = FakeKubelet::builder(node.kubelet());
+    let kubelet = kubelet
+        .dial_timeout(Duration::from_millis(50))
+        .start()
+        .await;
+    let plugin = ReferencePlugin::start(&node.kubelet(), GPU, devices("gpu", 3));
+    kubelet.wait_for_allocatable(GPU, 3).await;
+    let socket = node.kubelet().join("device-plugins").join(KUBELET_SOCKET);
+    register(&socket, request("v1beta1", GPU, "absent.sock"))
+        .await
+        .unwrap_err();
+    drop(plugin);
+    let ended = |event: &Event| matches!(event, Event::StreamEnded { .. });
+    wait_until("the stream ends", || kubelet.events().iter().any(ended)).await;
+    let lost = || (kubelet.allocatable(GPU) != Some(3)).then_some(());
+    assert!(
+        look_within(Duration::from_millis(200), lost)
+            .await
+            .is_none()
+    );
+}
+
 #[tokio::test]
 async fn a_fixed_kubelet_lets_the_newest_instance_live() {
     let node = NodeDirs::new();
