@@ -71,7 +71,9 @@ impl FakeKubelet {
         }
     }
 
-    /// Stops the kubelet as SIGTERM does: streams cancelled, connections closed, sockets removed.
+    /// Stops the kubelet with a goodbye: streams cancelled, connections closed, sockets removed. That is
+    /// what the device manager's own `Stop` does; kubelet 1.36 has no caller for it, so that a kubelet
+    /// that gets SIGTERM looks like [`FakeKubelet::kill9`] to a plugin.
     pub async fn stop(&self) {
         let Some(process) = self.take_process() else {
             return;
