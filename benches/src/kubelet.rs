@@ -2,6 +2,8 @@
 //!
 //! The order of work is the kubelet's: inside Register it dials the plugin back and asks for its options, then it
 //! answers; the device list is opened afterwards. Nothing is retried: a plugin that cannot be dialled is told so.
+//! The PodResources API is served beside it and knows of no pod: whoever looks sees that what was allocated is free
+//! again.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +21,13 @@ use gpushared_proto::deviceplugin::v1beta1::{
     Empty, RegisterRequest,
 };
 use gpushared_proto::deviceplugin::{KUBELET_SOCKET, VERSION};
+use gpushared_proto::podresources::v1::pod_resources_lister_server::{
+    PodResourcesLister, PodResourcesListerServer,
+};
+use gpushared_proto::podresources::v1::{
+    AllocatableResourcesRequest, AllocatableResourcesResponse, GetPodResourcesRequest,
+    GetPodResourcesResponse, ListPodResourcesRequest, ListPodResourcesResponse,
+};
 use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
@@ -90,7 +99,7 @@ impl Shared {
 pub struct Kubelet {
     shared: Arc<Shared>,
     event_rx: mpsc::UnboundedReceiver<Event>,
-    server: JoinHandle<()>,
+    servers: [JoinHandle<()>; 2],
 }
 
 impl fmt::Debug for Kubelet {
@@ -102,18 +111,14 @@ impl fmt::Debug for Kubelet {
 }
 
 impl Kubelet {
-    /// Serves `kubelet.sock` in this device-plugins directory, which is made if needed.
+    /// Serves `kubelet.sock` in this device-plugins directory, which is made if needed, and
+    /// `pod-resources/kubelet.sock` beside the directory.
     ///
     /// # Errors
-    /// The socket cannot be made.
+    /// A socket cannot be made.
     pub fn start(dir: &Path) -> Result<Self> {
-        std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-        let socket = dir.join(KUBELET_SOCKET);
-        if socket.exists() {
-            std::fs::remove_file(&socket).context("removing the socket of an earlier run")?;
-        }
-        let listener = UnixListener::bind(&socket)
-            .with_context(|| format!("listening at {}", socket.display()))?;
+        let registration = listen(dir)?;
+        let pods = listen(&dir.with_file_name("pod-resources"))?;
         let (event_tx, event_rx) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
@@ -121,14 +126,20 @@ impl Kubelet {
             event_tx,
         });
         let service = RegistrationServer::from_arc(Arc::new(Service(Arc::clone(&shared))));
-        let serve = Server::builder()
+        let register = Server::builder()
             .add_service(service)
-            .serve_with_incoming(UnixListenerStream::new(listener));
-        let server = tokio::spawn(async move { drop(serve.await) });
+            .serve_with_incoming(registration);
+        let list = Server::builder()
+            .add_service(PodResourcesListerServer::new(NoPods))
+            .serve_with_incoming(pods);
+        let servers = [
+            tokio::spawn(async move { drop(register.await) }),
+            tokio::spawn(async move { drop(list.await) }),
+        ];
         Ok(Self {
             shared,
             event_rx,
-            server,
+            servers,
         })
     }
 
@@ -153,8 +164,20 @@ impl Kubelet {
 
 impl Drop for Kubelet {
     fn drop(&mut self) {
-        self.server.abort();
+        self.servers.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// Listens at `kubelet.sock` in this directory.
+fn listen(dir: &Path) -> Result<UnixListenerStream> {
+    std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    let socket = dir.join(KUBELET_SOCKET);
+    if socket.exists() {
+        std::fs::remove_file(&socket).context("removing the socket of an earlier run")?;
+    }
+    let listener = UnixListener::bind(&socket);
+    let listener = listener.with_context(|| format!("listening at {}", socket.display()))?;
+    Ok(UnixListenerStream::new(listener))
 }
 
 /// One container's request for these devices.
@@ -256,4 +279,31 @@ async fn watch(mut client: Client, resource: String, event_tx: mpsc::UnboundedSe
         }
     }
     drop(event_tx.send(Event::Ended { resource }));
+}
+
+#[derive(Debug)]
+struct NoPods;
+
+#[tonic::async_trait]
+impl PodResourcesLister for NoPods {
+    async fn list(
+        &self,
+        _request: Request<ListPodResourcesRequest>,
+    ) -> Result<Response<ListPodResourcesResponse>, Status> {
+        Ok(Response::new(ListPodResourcesResponse::default()))
+    }
+
+    async fn get_allocatable_resources(
+        &self,
+        _request: Request<AllocatableResourcesRequest>,
+    ) -> Result<Response<AllocatableResourcesResponse>, Status> {
+        Ok(Response::new(AllocatableResourcesResponse::default()))
+    }
+
+    async fn get(
+        &self,
+        _request: Request<GetPodResourcesRequest>,
+    ) -> Result<Response<GetPodResourcesResponse>, Status> {
+        Err(Status::not_found("there are no pods"))
+    }
 }

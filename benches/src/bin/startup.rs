@@ -6,7 +6,8 @@
 //! One simulated node with 8 H100, each cut into 7 MIG devices of 1g.10gb, serves both, with the same kubelet
 //! stand-in. The two take turns, and who goes first alternates. `registered` is the answer to the Register call of
 //! the last resource, `listed` the first device list that has all 56 devices.
-//! An Allocate asks for one device and is timed over the Unix socket, one call after the other.
+//! An Allocate asks for one device and is timed over the Unix socket, one call after the other: all 56 devices are
+//! taken, their pods end, and again.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
@@ -30,8 +31,10 @@ const RESOURCE: &str = "nvidia.com/mig-1g.10gb";
 const STARTS: usize = 21;
 /// Times that each daemon is started to be measured while it runs.
 const ROUNDS: usize = 3;
-/// Allocates per round.
-const ALLOCATES: usize = 1000;
+/// Times per round that every device is allocated once.
+const FILLS: usize = 13;
+/// From one fill to the next: gpushared has seen by then that the pods are gone.
+const PODS_GONE: Duration = Duration::from_millis(1800);
 const START_LIMIT: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_secs(10);
@@ -129,7 +132,8 @@ impl Contender {
     }
 }
 
-/// gpushared's settings: the defaults, with directories of its own. What lies under `/run` on a node lies in memory
+/// gpushared's settings: the defaults, with directories of its own, and with leases that end sooner, so that the bench
+/// ends sooner. What lies under `/run` on a node lies in memory
 /// here too, the state on a disk.
 fn config_text(node: &SimNode, dir: &Path, volatile: &Path) -> String {
     format!(
@@ -141,6 +145,9 @@ driver:
 containers:
   deviceListStrategy: cdi
   cdiDir: {volatile}/cdi
+leases:
+  pollInterval: 200ms
+  grace: 1s
 paths:
   state: {dir}/state
   run: {volatile}/run
@@ -267,13 +274,14 @@ async fn run(contender: &mut Contender, mut started: Started) -> Result<()> {
         .idle
         .add(used.as_secs_f64() / since.elapsed().as_secs_f64() * 100.0);
     let mut client = started.kubelet.client(RESOURCE).context("no client")?;
-    for id in started.ids.iter().cycle().take(ALLOCATES) {
-        let (answer, took) = timed_allocate(&mut client, id).await.context("Allocate")?;
-        ensure!(
-            answer.container_responses.len() == 1,
-            "an answer for another container"
-        );
-        contender.allocates.add(took.as_secs_f64() * 1e3);
+    for _ in 0..FILLS {
+        for id in &started.ids {
+            let (answer, took) = timed_allocate(&mut client, id).await.context("Allocate")?;
+            let containers = answer.container_responses.len();
+            ensure!(containers == 1, "an answer for {containers} containers");
+            contender.allocates.add(took.as_secs_f64() * 1e3);
+        }
+        sleep(PODS_GONE).await;
     }
     let Memory {
         resident,

@@ -17,7 +17,7 @@ driver:
   sysroot: {dir}
 kubelet:
   devicePlugins: {dir}/kubelet/device-plugins
-  podResources: {dir}/kubelet/pod-resources.sock
+  podResources: {dir}/kubelet/pod-resources/kubelet.sock
 containers:
   deviceListStrategy: {strategy}
   cdiDir: {dir}/cdi
