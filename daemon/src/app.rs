@@ -114,6 +114,9 @@ impl App {
         let settings = PluginSettings {
             allocate_deadline: config.allocate_deadline,
             prefer_deadline: config.allocate_deadline,
+            // Everything that is given out exists before it is. Asked for, PreStartContainer would only keep a
+            // crashed container from starting again while this daemon is away: the kubelet refuses it then.
+            pre_start_required: false,
             ..PluginSettings::new(config.kubelet.device_plugins.clone())
         };
         let admin = AdminListeners::bind(&config.admin_socket, config.http)
