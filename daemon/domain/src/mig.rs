@@ -1,6 +1,19 @@
 //! MIG profiles and placements, as the driver tells them.
 //!
-//! Units: places and sizes in memory slices of the GPU (8 on most parts, 4 on A30, 12 on RTX PRO 6000).
+//! Units: places and sizes in memory slices of the GPU (8 on most parts, 4 on A30, 12 on RTX PRO 6000). Where a slice
+//! is only counted as occupied or free it is called a slot.
+//!
+//! - [`geometry`]: profiles and places of one GPU as the rules need them; [`load`]: what lies on one GPU.
+//! - [`placement`]: where an instance goes.
+//! - [`check`]: a second opinion on what may lie side by side.
+
+pub mod check;
+pub mod geometry;
+pub mod load;
+mod losses;
+pub mod placement;
+mod room;
+mod several;
 
 use std::fmt;
 
@@ -122,15 +135,4 @@ pub struct ComputeInstance {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::Placement;
-
-    #[test]
-    fn placements_overlap_only_when_they_share_a_slice() {
-        let place = |start, size| Placement { start, size };
-        assert!(place(0, 4).overlaps(place(3, 1)));
-        assert!(place(3, 1).overlaps(place(0, 4)));
-        assert!(!place(0, 4).overlaps(place(4, 4)));
-        assert!(!place(6, 1).overlaps(place(0, 6)));
-    }
-}
+mod tests;

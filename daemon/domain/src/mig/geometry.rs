@@ -37,6 +37,14 @@ pub struct EngineUse {
 }
 
 impl EngineUse {
+    /// No engine.
+    pub const NONE: Self = Self {
+        decoders: 0,
+        encoders: 0,
+        jpeg: 0,
+        optical_flow: 0,
+    };
+
     fn combine(self, other: Self, with: impl Fn(u32, u32) -> u32) -> Self {
         Self {
             decoders: with(self.decoders, other.decoders),
@@ -62,11 +70,18 @@ impl EngineUse {
 
     /// How many instances with these engines `available` is enough for; `u32::MAX` if they need none.
     pub(super) fn times_in(self, available: Self) -> u32 {
-        let times = available.combine(self, |have, need| have.checked_div(need).unwrap_or(u32::MAX));
-        [times.decoders, times.encoders, times.jpeg, times.optical_flow]
-            .into_iter()
-            .min()
-            .unwrap_or(u32::MAX)
+        let times = available.combine(self, |have, need| {
+            have.checked_div(need).unwrap_or(u32::MAX)
+        });
+        [
+            times.decoders,
+            times.encoders,
+            times.jpeg,
+            times.optical_flow,
+        ]
+        .into_iter()
+        .min()
+        .unwrap_or(u32::MAX)
     }
 }
 
@@ -155,11 +170,11 @@ impl Geometry {
         let known: Option<Vec<EngineUse>> = placed().map(|p| engines(p.id)).collect();
         let budget = known.as_ref().map(|all| {
             all.iter()
-                .fold(EngineUse::default(), |total, one| total.max(*one))
+                .fold(EngineUse::NONE, |total, one| total.max(*one))
         });
         let engines_of = |index: usize| {
             let known = known.as_ref().and_then(|all| all.get(index));
-            known.copied().unwrap_or_default()
+            known.copied().unwrap_or(EngineUse::NONE)
         };
         let mut seen = BTreeSet::new();
         let mut geometry = Self {
@@ -169,7 +184,9 @@ impl Geometry {
         };
         for (index, profile) in placed().enumerate() {
             if !seen.insert(profile.id) {
-                return Err(GeometryError::Duplicate { profile: profile.id });
+                return Err(GeometryError::Duplicate {
+                    profile: profile.id,
+                });
             }
             let own = profile_geometry(profile, engines_of(index))?;
             for place in &own.places {
@@ -212,7 +229,8 @@ impl Geometry {
     /// Whether the occupied slots and the one bit of rule 3 say all about what else fits: no engine budget, and
     /// no maximum (other than rule 3's) below the number of places.
     pub(super) fn follows_from_slots(&self) -> bool {
-        let by_slots = |p: &ProfileGeometry| p.exclusive_media || !limited(p.max_instances, &p.places);
+        let by_slots =
+            |p: &ProfileGeometry| p.exclusive_media || !limited(p.max_instances, &p.places);
         self.budget.is_none() && self.profiles.iter().all(by_slots)
     }
 }

@@ -9,7 +9,9 @@
 
 use thiserror::Error;
 
-use crate::mig::geometry::{EngineUse, Geometry, MAX_PROFILES, MAX_SLOTS, ProfileGeometry, SlotRange};
+use crate::mig::geometry::{
+    EngineUse, Geometry, MAX_PROFILES, MAX_SLOTS, ProfileGeometry, SlotRange,
+};
 use crate::mig::{MigProfileId, Placement};
 
 /// Why an instance may not lie there.
@@ -62,6 +64,15 @@ pub struct GpuLoad {
 }
 
 impl GpuLoad {
+    /// An empty GPU.
+    pub const EMPTY: Self = Self {
+        occupied: 0,
+        first_slots: 0,
+        exclusive_media: false,
+        engines: EngineUse::NONE,
+        counts: [0; MAX_PROFILES],
+    };
+
     /// Slots that are taken; bit 0 is slot 0.
     #[must_use]
     pub fn occupied(&self) -> u64 {
@@ -115,7 +126,7 @@ impl GpuLoad {
         geometry: &Geometry,
         instances: impl IntoIterator<Item = (MigProfileId, u32)>,
     ) -> Result<Self, LoadError> {
-        let mut load = Self::default();
+        let mut load = Self::EMPTY;
         for (profile, start) in instances {
             load.add(geometry, profile, start)?;
         }
@@ -132,10 +143,20 @@ impl GpuLoad {
         self.first_slots |= 1 << start;
     }
 
+    /// A GPU of which only its state is known, see `losses`.
+    pub(super) fn in_state(occupied: u64, exclusive_media: bool) -> Self {
+        Self {
+            occupied,
+            exclusive_media,
+            ..Self::EMPTY
+        }
+    }
+
     /// How many instances of the profile may still be added, slots apart: the rest of its maximum and of its media
     /// engines.
     pub(super) fn allowed(&self, geometry: &Geometry, index: usize) -> u32 {
-        let (Some(own), Some(count)) = (geometry.profiles().get(index), self.counts.get(index)) else {
+        let (Some(own), Some(count)) = (geometry.profiles().get(index), self.counts.get(index))
+        else {
             return 0;
         };
         if own.exclusive_media && self.exclusive_media {
@@ -144,7 +165,9 @@ impl GpuLoad {
         let engines = geometry.budget().map_or(u32::MAX, |budget| {
             own.engines.times_in(budget.minus(self.engines))
         });
-        own.max_instances.saturating_sub(u32::from(*count)).min(engines)
+        own.max_instances
+            .saturating_sub(u32::from(*count))
+            .min(engines)
     }
 
     /// How many more instances of the profile fit.
@@ -192,7 +215,10 @@ fn find(
 ) -> Result<(usize, SlotRange), LoadError> {
     let index = geometry.index(profile);
     let index = index.ok_or(LoadError::UnknownProfile { profile })?;
-    let places = geometry.profiles().get(index).map_or(&[][..], |own| &own.places);
+    let places = geometry
+        .profiles()
+        .get(index)
+        .map_or(&[][..], |own| &own.places);
     let place = places.iter().find(|place| place.start == start);
     let place = place.ok_or(LoadError::NoSuchPlace { profile, start })?;
     Ok((index, *place))

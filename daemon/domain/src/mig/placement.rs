@@ -8,17 +8,15 @@
 //! Nothing is ever moved, nothing is known of departures, and a request is refused only when no place is free. On
 //! recorded request traces the rule accepts more than any first-fit order (`benches`, bench `placement`).
 //!
-//! What else fits on a GPU of up to [`TABLE_SLOTS`] slots follows from its occupied slots and one bit for the media
+//! What else fits on a GPU of up to twelve slots follows from its occupied slots and one bit for the media
 //! engines, so losses are looked up: one entry per state and profile. For other geometries the same numbers are
 //! computed each time.
 
 use crate::mig::MigProfileId;
 use crate::mig::geometry::Geometry;
 use crate::mig::load::GpuLoad;
+use crate::mig::losses::{Least, Losses, bits, places};
 use crate::mig::room::{returning_room, room};
-
-/// Most slots for which losses are tabulated: 2^13 states, under 1 MB for eleven profiles.
-pub const TABLE_SLOTS: u32 = 12;
 
 /// What decides between places of equal loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,11 +50,14 @@ struct Cost {
     start: u32,
 }
 
-/// The least loss of a profile in a state, and the starts that have it (bit per slot; none: it does not fit).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Least {
-    loss: u32,
-    starts: u64,
+impl Cost {
+    fn choice(self) -> Choice {
+        Choice {
+            gpu: self.gpu,
+            start: self.start,
+            loss: self.loss,
+        }
+    }
 }
 
 /// The rule for GPUs of one geometry and the profiles that the node offers.
@@ -65,8 +66,8 @@ pub struct PlacementTable {
     geometry: Geometry,
     offered: Vec<usize>,
     tie_break: TieBreak,
-    /// By profile, then by state; empty where the state does not say all.
-    least: Vec<Vec<Least>>,
+    /// Nothing where every loss is computed when it is asked for.
+    losses: Option<Losses>,
 }
 
 impl PlacementTable {
@@ -74,10 +75,7 @@ impl PlacementTable {
     #[must_use]
     pub fn new(geometry: &Geometry, offered: &[MigProfileId], tie_break: TieBreak) -> Self {
         let mut table = Self::without_table(geometry, offered, tie_break);
-        if geometry.slots() <= TABLE_SLOTS && geometry.follows_from_slots() {
-            let profiles = 0..geometry.profiles().len();
-            table.least = profiles.map(|profile| table.tabulate(profile)).collect();
-        }
+        table.losses = Losses::tabulate(geometry, &table.offered);
         table
     }
 
@@ -95,7 +93,7 @@ impl PlacementTable {
             offered: offered.map(|(index, _)| index).collect(),
             geometry: geometry.clone(),
             tie_break,
-            least: Vec::new(),
+            losses: None,
         }
     }
 
@@ -148,7 +146,7 @@ impl PlacementTable {
         let mut costs = Vec::new();
         for (gpu, load) in loads.iter().enumerate() {
             let (room, returning) = (self.room(load), self.returning_room(load));
-            for (start, after) in self.places(load, index) {
+            for (start, after) in places(&self.geometry, load, index) {
                 let loss = room - self.room(&after);
                 costs.push(self.cost(loss, returning, gpu, load, index, start));
             }
@@ -157,31 +155,17 @@ impl PlacementTable {
         costs.into_iter().map(Cost::choice).collect()
     }
 
-    /// The free places of a profile, each with the load that an instance there makes.
-    pub(super) fn places(
-        &self,
-        load: &GpuLoad,
-        index: usize,
-    ) -> impl Iterator<Item = (u32, GpuLoad)> {
-        let load = *load;
-        let fits = load.allowed(&self.geometry, index) > 0;
-        let own = self.geometry.profiles().get(index).filter(|_| fits);
-        own.into_iter().flat_map(move |own| {
-            let free = own.places.iter().filter(move |place| load.is_free(**place));
-            free.map(move |place| {
-                let mut after = load;
-                after.put(own, index, *place);
-                (place.start, after)
-            })
-        })
-    }
-
     /// Returning room where it decides, else nothing.
     pub(super) fn returning_room(&self, load: &GpuLoad) -> u32 {
         match self.tie_break {
             TieBreak::FullestGpu => 0,
             TieBreak::ReturningRoom => returning_room(&self.geometry, &self.offered, load),
         }
+    }
+
+    /// Slots that nothing occupies.
+    pub(super) fn free_slots(&self, load: &GpuLoad) -> u32 {
+        self.geometry.slots().saturating_sub(load.occupied_slots())
     }
 
     /// The cost of a free place whose loss and whose GPU's returning room are known.
@@ -204,7 +188,7 @@ impl PlacementTable {
         Cost {
             loss,
             returning: returning - after,
-            free_slots: self.geometry.slots() - load.occupied_slots(),
+            free_slots: self.free_slots(load),
             gpu,
             start,
         }
@@ -212,23 +196,7 @@ impl PlacementTable {
 
     /// Looked up or computed.
     fn least(&self, load: &GpuLoad, index: usize) -> Least {
-        let entry = self.least.get(index);
-        let entry = entry.and_then(|states| states.get(self.state(load)));
-        entry.copied().unwrap_or_else(|| self.computed(load, index))
-    }
-
-    fn computed(&self, load: &GpuLoad, index: usize) -> Least {
-        let room = self.room(load);
-        let mut least = Least::default();
-        for (start, after) in self.places(load, index) {
-            let loss = room - self.room(&after);
-            if least.starts == 0 || loss < least.loss {
-                least = Least { loss, starts: 0 };
-            }
-            if loss == least.loss {
-                least.starts |= 1 << start;
-            }
-        }
-        least
+        let known = self.losses.as_ref().map(|losses| losses.least(load, index));
+        known.unwrap_or_else(|| Least::compute(&self.geometry, &self.offered, load, index))
     }
 }

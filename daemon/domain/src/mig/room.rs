@@ -28,7 +28,9 @@ pub(super) fn room(geometry: &Geometry, offered: &[usize], load: &GpuLoad) -> u3
 
 /// Returning room in 1/256 slots.
 pub(super) fn returning_room(geometry: &Geometry, offered: &[usize], load: &GpuLoad) -> u32 {
-    let profiles = offered.iter().filter_map(|index| geometry.profiles().get(*index));
+    let profiles = offered
+        .iter()
+        .filter_map(|index| geometry.profiles().get(*index));
     profiles.map(|own| returning_room_of(own, load)).sum()
 }
 
