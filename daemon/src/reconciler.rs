@@ -226,6 +226,8 @@ impl Reconciler {
                 self.node.leases = before;
                 self.durable.grants.remove(&grant);
                 self.persist();
+                // what was seen last is not what is there
+                self.channels.view_tx.send_modify(|view| view.rescan += 1);
                 let text = format!("this node cannot hand out {resource} now: {error}");
                 Err(Refusal::new(RefusalKind::Internal, text))
             }

@@ -53,6 +53,12 @@ pub enum DeviceNodeError {
         /// The command that makes it.
         made_by: String,
     },
+    /// The MIG device is not there any more.
+    #[error("the MIG device is gone: {} does not exist", path.display())]
+    InstanceGone {
+        /// The driver's file that exists as long as the instance does.
+        path: PathBuf,
+    },
     /// The driver lists no such capability.
     #[error("the driver lists no capability for {capability} under {}", proc_driver.display())]
     NoCapability {
@@ -149,6 +155,10 @@ impl DeviceNodeRoots {
                     "nvidia-caps/nvidia-cap{}",
                     self.capability_minor(capability)?
                 );
+                let access = self.sysroot.join(capability.access_file());
+                if !access.exists() && !self.dev.join(&name).exists() {
+                    return Err(DeviceNodeError::InstanceGone { path: access });
+                }
                 nodes.push(self.needed(&name, || {
                     format!("nvidia-modprobe -f /{}", capability.access_file().display())
                 })?);

@@ -154,6 +154,13 @@ fn a_missing_node_is_named_with_what_makes_it() {
         "proc/driver/nvidia-caps/mig-minors",
         "gpu0/gi3/access 30\ngpu0/gi3/ci0/access 31\n",
     );
+    let access = "proc/driver/nvidia/capabilities/gpu0/mig/gi3/access";
+    let gone = node.roots().nodes([&mig(0, 3)]).unwrap_err().to_string();
+    assert!(
+        gone.contains("the MIG device is gone") && gone.contains(access),
+        "{gone}"
+    );
+    node.file(access, "DeviceFileMinor: 30\n");
     let error = node.roots().nodes([&mig(0, 3)]).unwrap_err().to_string();
     assert!(error.contains("nvidia-cap30"), "{error}");
     assert!(
