@@ -23,6 +23,11 @@ def processes():
     Node("h100-80gb:1").python("processes.py")
 
 
+@case("nvidia-ml-py: telemetry of a busy GPU and of a MIG device")
+def telemetry():
+    Node("h100-80gb:1").python("telemetry.py")
+
+
 @case("nvidia-ml-py: error codes of a lost GPU, an absent driver, a version mismatch")
 def errors():
     Node("h100-80gb:2").python("errors.py")

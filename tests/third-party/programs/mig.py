@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pynvml as nv
-from tools import equal, refused
+from tools import equal, every_query_answers, refused
 
 ONE, THREE, SEVEN = 19, 9, 0  # profile ids of 1g.10gb, 3g.40gb, 7g.80gb on an H100-80GB
 
@@ -136,6 +136,8 @@ def main():
         by_uuid = nv.nvmlDeviceGetHandleByUUID(it["uuid"])
         equal(nv.nvmlDeviceGetGpuInstanceId(by_uuid), it["gi"], "handle by uuid")
     equal(nv.nvmlComputeInstanceGetInfo(ci).id, next(it["ci"] for it in seen if "1g" in it["name"]), "id")
+    for it in seen:
+        every_query_answers(nv.nvmlDeviceGetHandleByUUID(it["uuid"]), 5)
     files_follow(seen)
     equal(second_process(), seen, "what a second process sees")
     # From the GPU instance down only, and the place gives the uuid.

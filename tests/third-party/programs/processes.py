@@ -1,12 +1,10 @@
 """Process lists: each version of the call has the layout that it was born with."""
 
 import ctypes
-import os
 import signal
-import subprocess
 
 import pynvml as nv
-from tools import equal, gpusim
+from tools import client, equal, gpusim
 
 MIB = 1 << 20
 NONE = 0xFFFFFFFF  # no instance: the process runs on the whole GPU
@@ -33,15 +31,6 @@ def listed(name, layout, device):
     rest = bytes(array)[count.value * ctypes.sizeof(layout):]
     equal(rest.strip(b"\xaa"), b"", f"{name} wrote beyond its {count.value} entries")
     return [(it.pid, it.memory) for it in array[: count.value]]
-
-
-def client(*options):
-    """A program that is a client of the GPU; answers when it is one."""
-    words = [os.environ["GPUSIM"], "client", os.environ["NODE"], "--gpu", "0", *options, "--", "sh", "-c",
-             "echo there; exec sleep 60"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    equal(process.stdout.readline(), "there\n", "the client's start")
-    return process
 
 
 nv.nvmlInit()
