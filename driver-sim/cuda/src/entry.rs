@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use gpushared_driver_sim::{Code, Function, Node};
-use gpushared_driver_sim_state::{is_alive, real_ns};
+use gpushared_driver_sim_state::{client_is_alive, real_ns};
 
 use crate::process::{Here, here, initialised, node};
 use crate::status::{Result, Status};
@@ -42,7 +42,7 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     /// Forgets clients whose process is gone: for answers that depend on who is alive.
     pub(crate) fn reap(&mut self) {
-        self.node.reap(is_alive);
+        self.node.reap_clients(client_is_alive);
     }
 }
 

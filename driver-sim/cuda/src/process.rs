@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gpushared_driver_sim::{ClientId, ClientKind, ClientSpec, MemoryInfo, Node, Process};
-use gpushared_driver_sim_state::{SharedNode, process_start_time};
+use gpushared_driver_sim_state::{SharedNode, own_cgroup, pid_namespace, process_start_time};
 
 use crate::status::{Result, Status};
 use crate::visible::{Device, visible};
@@ -169,7 +169,10 @@ impl Here {
                 busy_permille: 0,
                 name: &name,
             };
-            seat.client = Some(node.register_client(&spec, now_ns)?);
+            let client = node.register_client(&spec, now_ns)?;
+            node.set_client_namespace(client, pid_namespace())?;
+            node.set_client_cgroup(client, &own_cgroup().unwrap_or_default())?;
+            seat.client = Some(client);
         }
         seat.retained += 1;
         Ok(())

@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::path::PathBuf;
 
 use gpushared_driver_sim::{ClientKind, GpuSlot, NO_INSTANCE, Node, NodeSpec, OwnedNode};
-use gpushared_driver_sim_state::SharedNode;
+use gpushared_driver_sim_state::{SharedNode, own_cgroup, pid_namespace};
 use libloading::{Library, Symbol};
 
 const SUCCESS: u32 = 0;
@@ -120,6 +120,8 @@ mod tests {
                 (std::process::id(), Some(ClientKind::Compute))
             );
             assert_eq!(client.gi, NO_INSTANCE);
+            assert_eq!(client.pid_namespace, pid_namespace());
+            assert_eq!(client.cgroup.as_str(), own_cgroup().unwrap_or_default());
             assert_eq!(client.used_bytes, before + (1 << 30));
         });
         let (mut free, mut total) = (0usize, 0usize);

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use gpushared_driver_sim::{
     Code, ComputeInstanceId, GpuInstance, GpuInstanceId, GpuModel, GpuSlot, MigDevice, Node, Result,
 };
-use gpushared_driver_sim_state::is_alive;
+use gpushared_driver_sim_state::client_is_alive;
 
 use crate::abi::{ComputeInstanceHandle, DeviceHandle, GpuInstanceHandle};
 use crate::handle::{Handle, Kind};
@@ -226,7 +226,7 @@ impl Context<'_> {
     /// Forgets clients whose process is gone. For calls whose answer depends on who is alive; it costs a few
     /// microseconds per client.
     pub(crate) fn reap(&mut self) {
-        self.node.reap(is_alive);
+        self.node.reap_clients(client_is_alive);
     }
 
     /// Energy that a GPU has drawn, in millijoules; only grows.

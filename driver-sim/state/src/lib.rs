@@ -20,5 +20,5 @@ mod wake;
 
 pub use error::StateError;
 pub use libraries::install_libraries;
-pub use process::{is_alive, own_cgroup, pid_namespace, process_start_time};
+pub use process::{client_is_alive, own_cgroup, pid_namespace, process_start_time};
 pub use shared::{Change, NODE_VARIABLE, SharedNode, real_ns};

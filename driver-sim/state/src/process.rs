@@ -17,8 +17,8 @@ pub fn process_start_time(pid: u32) -> Option<u64> {
     start_time(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Whether the process of a client is alive: same id, same start time, not a zombie.
-pub fn is_alive(process: Process) -> bool {
+/// Whether a process of this namespace is alive: same id, same start time, not a zombie.
+fn is_alive(process: Process) -> bool {
     process_start_time(process.pid) == Some(process.start_time)
 }
 
@@ -36,7 +36,7 @@ pub fn own_cgroup() -> Option<String> {
 }
 
 /// Whether the process of a client is alive, as far as this process can tell.
-pub(crate) fn client_is_alive(client: &Client) -> bool {
+pub fn client_is_alive(client: &Client) -> bool {
     if client.pid_namespace == 0 {
         return is_alive(client.process());
     }

@@ -123,6 +123,40 @@ fn a_client_whose_process_is_gone_disappears() {
     assert_eq!(memory.used, 0);
 }
 
+/// A number of another PID namespace may be nobody's here, or somebody else's.
+#[test]
+fn clients_of_another_pid_namespace_are_judged_as_the_node_judges_them() {
+    let sim = Sim::new(&["h100-80gb"]);
+    let pid = std::process::id();
+    for start_time in [this_process().start_time, 1] {
+        let spec = ClientSpec {
+            process: Process { pid, start_time },
+            kind: ClientKind::Compute,
+            gpu: GpuSlot::new(0),
+            mig: None,
+            memory: 1 << 30,
+            busy_permille: 0,
+            name: "",
+        };
+        sim.with(|node| {
+            let id = node.register_client(&spec, 1).unwrap();
+            node.set_client_namespace(id, 1).unwrap();
+        });
+    }
+    let lib = sim.open();
+    let device = gpu(&lib, 0);
+    let (answer, infos) = list(&lib, |lib, count, infos| {
+        nvml!(
+            lib,
+            nvmlDeviceGetComputeRunningProcesses_v3(device, count, infos)
+        )
+    });
+    // The initial namespace sees all processes, so it knows that there is no such one; any other cannot tell.
+    let initial = gpushared_driver_sim_state::pid_namespace() == 0xEFFF_FFFC;
+    let expected = if initial { 0 } else { 2 };
+    assert_eq!((answer, infos.len()), (SUCCESS, expected));
+}
+
 #[test]
 fn mig_devices_show_their_own_processes_and_no_utilisation() {
     if !may_change() {
