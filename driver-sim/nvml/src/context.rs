@@ -20,7 +20,7 @@ use gpushared_driver_sim_state::client_is_alive;
 use crate::abi::{ComputeInstanceHandle, DeviceHandle, GpuInstanceHandle};
 use crate::handle::{Handle, Kind};
 
-/// Environment variable that lets any user change the simulated node.
+/// Environment variable that lets any user do what is root's.
 const ANY_UID: &str = "GPUSIM_ANY_UID";
 
 /// One call at work. The node's lock is held while this lives.
@@ -259,7 +259,8 @@ impl Context<'_> {
         (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
     }
 
-    /// Lets only root change the node (unless the environment says that anybody may).
+    /// Lets only root go on (unless the environment says that anybody may): changes, and what the header keeps for
+    /// privileged users.
     ///
     /// # Errors
     /// NO_PERMISSION.

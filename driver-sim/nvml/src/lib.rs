@@ -10,7 +10,7 @@
 //! - `library`: initialisation and the node of this process;  `local`: event sets and samples of this process.
 //!
 //! Decided here: `info.device` of a compute instance is the MIG device; unversioned symbols keep their first
-//! layout; changing calls need root or `GPUSIM_ANY_UID=1`; private tables are refused.
+//! layout; what the header keeps for root needs root or `GPUSIM_ANY_UID=1`; private tables are refused.
 //!
 //! Not covered: vGPU, confidential computing, NVLink (links exist and are down), accounting history, system
 //! event sets, operational events of R610, power profiles and smoothing, anything Windows.

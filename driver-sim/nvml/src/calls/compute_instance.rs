@@ -1,4 +1,5 @@
-//! Compute instances: profiles, placements, create, destroy, list.
+//! Compute instances: profiles, placements, create, destroy, list. All but profiles and `…GetInfo` are for the
+//! privileged, as the header says.
 //!
 //! `info.device` of a compute instance *is* the MIG device handle, whatever the header says ("parent device"):
 //! NVIDIA's DRA driver takes the MIG UUID from it.
@@ -58,6 +59,7 @@ entries! {
         instance: GpuInstanceHandle, id: u32, count: Out<u32>,
     ) |cx| {
         let (gpu, gi) = existing(cx, instance)?;
+        cx.privileged()?;
         count.set(cx.node.ci_remaining_capacity(gpu, gi, id)?)
     }
 
@@ -66,6 +68,7 @@ entries! {
         instance: GpuInstanceHandle, id: u32, placements: Out<PlacementAbi>, count: Out<u32>,
     ) |cx| {
         let (gpu, gi) = existing(cx, instance)?;
+        cx.privileged()?;
         let found: Vec<_> = cx
             .node
             .ci_placements(gpu, gi, id)?
@@ -106,6 +109,7 @@ entries! {
         let (gpu, gi) = existing(cx, instance)?;
         count.require()?;
         instances.require()?;
+        cx.privileged()?;
         let room = cx.node.ci_profile_by_id(gpu, gi, id)?.max_instances as usize;
         let found = cx.node.cis(gpu, gi, id)?;
         let handles = found
@@ -122,6 +126,7 @@ entries! {
     ) |cx| {
         let (gpu, gi) = existing(cx, instance)?;
         found.require()?;
+        cx.privileged()?;
         let ci = cx.node.ci(gpu, gi, ComputeInstanceId::new(id))?.id();
         found.set(cx.ci_handle(MigDevice { gpu, gi, ci })?)
     }

@@ -1,4 +1,5 @@
-//! GPU instances: profiles, placements, create, destroy, list.
+//! GPU instances: profiles, placements, create, destroy, list. All but profiles and `…GetInfo` are for the privileged,
+//! as the header says.
 
 use gpushared_driver_sim::{Code, GiProfile, Placement, Result};
 
@@ -65,6 +66,7 @@ entries! {
     /// How many more of a profile could be created.
     fn nvmlDeviceGetGpuInstanceRemainingCapacity(device: DeviceHandle, id: u32, count: Out<u32>) |cx| {
         let gpu = cx.gpu(device)?;
+        cx.privileged()?;
         count.set(cx.node.gi_remaining_capacity(gpu, id)?)
     }
 
@@ -98,6 +100,7 @@ entries! {
         let gpu = cx.gpu(device)?;
         count.require()?;
         instances.require()?;
+        cx.privileged()?;
         let room = cx.node.gi_profile_by_id(gpu, id)?.max_instances as usize;
         let found = cx.node.gis(gpu, id)?;
         let handles = found.into_iter().map(|gi| cx.gi_handle(gpu, gi)).collect::<Result<Vec<_>>>()?;
@@ -111,6 +114,7 @@ entries! {
     ) |cx| {
         let gpu = cx.gpu(device)?;
         instance.require()?;
+        cx.privileged()?;
         let gi = cx.node.gi(gpu, gpushared_driver_sim::GpuInstanceId::new(id))?.id();
         instance.set(cx.gi_handle(gpu, gi)?)
     }
@@ -181,6 +185,7 @@ fn possible_placements(
     count: Out<u32>,
 ) -> Result<()> {
     let gpu = cx.gpu(device)?;
+    cx.privileged()?;
     let found: Vec<_> = cx
         .node
         .gi_placements(gpu, id)?

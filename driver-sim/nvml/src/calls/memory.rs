@@ -30,8 +30,9 @@ entries! {
 
     /// The aperture in which the CPU sees device memory; a little of it is always mapped.
     fn nvmlDeviceGetBAR1MemoryInfo(device: DeviceHandle, memory: Out<Bar1Memory>) |cx| {
-        let gpu = cx.parent(device)?;
-        let total = cx.model(gpu)?.bar1_mib * MIB;
+        let target = cx.target(device)?;
+        aggregate(cx, target)?;
+        let total = cx.model(target.slot())?.bar1_mib * MIB;
         let used = total.min(MIB);
         memory.set(Bar1Memory { total, free: total - used, used })
     }
@@ -50,17 +51,21 @@ entries! {
     }
 }
 
-/// Memory of a device. The sum over a GPU's instances is for the privileged only.
+/// The sum over a GPU's instances is for the privileged only.
+fn aggregate(cx: &Context<'_>, target: Target) -> Result<()> {
+    match target {
+        Target::Gpu(gpu) if cx.node.gpu(gpu)?.mig_enabled() => cx.privileged(),
+        _ => Ok(()),
+    }
+}
+
+/// Memory of a device.
 fn memory_of(cx: &mut Context<'_>, device: DeviceHandle) -> Result<MemoryInfo> {
     let target = cx.target(device)?;
+    aggregate(cx, target)?;
     cx.reap();
     match target {
-        Target::Gpu(gpu) => {
-            if cx.node.gpu(gpu)?.mig_enabled() {
-                cx.privileged()?;
-            }
-            cx.node.memory(gpu)
-        }
+        Target::Gpu(gpu) => cx.node.memory(gpu),
         Target::Mig(device) => cx.node.mig_memory(device),
     }
 }

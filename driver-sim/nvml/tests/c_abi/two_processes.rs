@@ -74,6 +74,30 @@ fn other_process() {
                 nvml!(lib, nvmlDeviceSetPersistenceMode(device, 1))
             );
         }
+        "look at instances" => {
+            let mut count = 0;
+            let mut found = null_mut();
+            // SAFETY: plain C data; all zeroes is a value.
+            let mut memory: sys::nvmlBAR1Memory_t = unsafe { std::mem::zeroed() };
+            let out = &raw mut count;
+            let answers = [
+                nvml!(
+                    lib,
+                    nvmlDeviceGetGpuInstancePossiblePlacements_v2(device, 19, null_mut(), out)
+                ),
+                nvml!(
+                    lib,
+                    nvmlDeviceGetGpuInstanceRemainingCapacity(device, 19, out)
+                ),
+                nvml!(
+                    lib,
+                    nvmlDeviceGetGpuInstances(device, 0, &raw mut found, out)
+                ),
+                nvml!(lib, nvmlDeviceGetGpuInstanceById(device, 0, &raw mut found)),
+                nvml!(lib, nvmlDeviceGetBAR1MemoryInfo(device, &raw mut memory)),
+            ];
+            println!("answer:{answers:?}");
+        }
         other => panic!("{other}"),
     }
 }
@@ -104,7 +128,7 @@ fn instances_made_here_exist_there_and_the_other_way_round() {
 }
 
 #[test]
-fn only_root_or_a_declared_user_changes_the_node() {
+fn only_root_or_a_declared_user_changes_the_node_or_looks_at_instances() {
     const NOBODY: u32 = 65534;
     // SAFETY: geteuid has no preconditions.
     if unsafe { libc::geteuid() } != 0 {
@@ -125,16 +149,26 @@ fn only_root_or_a_declared_user_changes_the_node() {
         println!("skipped: the test program lies where another user cannot reach it");
         return;
     }
-    let answer =
-        |prepare: &dyn Fn(&mut Command)| elsewhere(&sim, "persistence", |command| prepare(command));
+    sim.with(|node| {
+        let slot = gpushared_driver_sim::GpuSlot::new(0);
+        node.set_mig_mode(slot, 1, 1).unwrap();
+        node.create_gi(slot, 0, None, 1).unwrap();
+    });
+    let answer = |action, prepare: &dyn Fn(&mut Command)| {
+        elsewhere(&sim, action, |command| prepare(command))
+    };
     let as_nobody = |command: &mut Command| {
         command.uid(NOBODY).env_remove("GPUSIM_ANY_UID");
     };
-    assert_eq!(answer(&as_nobody), NO_PERMISSION.to_string());
+    assert_eq!(answer("persistence", &as_nobody), NO_PERMISSION.to_string());
+    let refused = format!("{:?}", [NO_PERMISSION; 5]);
+    assert_eq!(answer("look at instances", &as_nobody), refused);
     let as_declared = |command: &mut Command| {
         command.uid(NOBODY).env("GPUSIM_ANY_UID", "1");
     };
-    assert_eq!(answer(&as_declared), SUCCESS.to_string());
+    assert_eq!(answer("persistence", &as_declared), SUCCESS.to_string());
+    let allowed = format!("{:?}", [SUCCESS; 5]);
+    assert_eq!(answer("look at instances", &as_declared), allowed);
 }
 
 #[test]
