@@ -125,6 +125,11 @@ impl Samples {
         self.0.push(sample);
     }
 
+    /// Adds all of another quantity.
+    pub fn extend(&mut self, other: &Self) {
+        self.0.extend_from_slice(&other.0);
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.0.len()
