@@ -20,3 +20,4 @@ pub use compute_instance::{ComputeInstance, MigAttributes};
 pub use gpu_instance::GpuInstance;
 pub(crate) use gpu_instance::MAX_GIS;
 pub use mode::MigMode;
+pub(crate) use naming::gpu_instance_id;

@@ -2,8 +2,8 @@
 
 use crate::gpu::Gpu;
 use crate::gpu_model::{GiProfile, GpuModel};
-use crate::ids::GpuInstanceId;
-use crate::mig::GpuInstance;
+use crate::ids::{ComputeInstanceId, GpuInstanceId, NO_INSTANCE};
+use crate::mig::{ComputeInstance, GpuInstance, gpu_instance_id};
 use crate::node::{MAX_GPUS, Node};
 use crate::plain::Plain;
 
@@ -25,8 +25,13 @@ impl Node {
                 .get(client.gpu as usize)
                 .filter(|_| client.gpu < self.header.gpu_count);
             let gi = GpuInstanceId::new(client.gi);
-            let placed =
-                gpu.is_some_and(|gpu| client.gi == crate::NO_INSTANCE || gpu.instance(gi).is_ok());
+            let ci = ComputeInstanceId::new(client.ci);
+            let placed = gpu.is_some_and(|gpu| {
+                client.gi == NO_INSTANCE
+                    || gpu
+                        .instance(gi)
+                        .is_ok_and(|gi| gi.compute_instance(ci).is_ok())
+            });
             if !placed || client.kind().is_none() {
                 *client = Plain::ZERO;
             }
@@ -52,32 +57,40 @@ impl Gpu {
             };
             let place = instance.placement();
             let legal = profile.placements.contains(&place)
-                && self.instance(instance.id()).is_err()
-                && !self
-                    .instances()
-                    .any(|other| other.placement().overlaps(place));
+                && instance.id() == gpu_instance_id(self.board_map, mig.grid_slots, place)
+                && self.may_place(mig, profile, place);
+            // Found by the indices of their MIG devices, which no two may share.
+            let mut indices: Vec<u32> = self
+                .instances()
+                .flat_map(|gi| gi.compute_instances().map(|ci| ci.mig_index))
+                .collect();
             let free = self.gis.iter_mut().find(|gi| gi.in_use == 0);
             if let (true, Some(free)) = (legal, free) {
                 *free = *instance;
-                free.repair(profile);
+                free.repair(profile, |ci| {
+                    let new =
+                        ci.mig_index < mig.max_gpu_instances && !indices.contains(&ci.mig_index);
+                    indices.push(ci.mig_index);
+                    new
+                });
             }
         }
     }
 }
 
 impl GpuInstance {
-    fn repair(&mut self, gi: &GiProfile) {
+    fn repair(&mut self, gi: &GiProfile, mut indexed: impl FnMut(&ComputeInstance) -> bool) {
         let found = self.cis;
         self.cis = Plain::ZERO;
         for compute in found.iter().filter(|ci| ci.in_use != 0) {
             let place = compute.placement();
             let legal = gi.ci_profile(compute.profile_id).is_some_and(|profile| {
-                profile.creatable && profile.placements().any(|p| p == place)
+                profile.creatable
+                    && profile.placements().any(|p| p == place)
+                    && self.place_for(gi, profile, place)
             }) && compute.id < 8
                 && self.compute_instance(compute.id()).is_err()
-                && !self
-                    .compute_instances()
-                    .any(|other| other.placement().overlaps(place));
+                && indexed(compute);
             let free = self.cis.iter_mut().find(|ci| ci.in_use == 0);
             if let (true, Some(free)) = (legal, free) {
                 *free = *compute;

@@ -90,7 +90,8 @@ impl GpuInstance {
             .ok_or(Code::NOT_FOUND)
     }
 
-    fn place_for(&self, gi: &GiProfile, wanted: &CiProfile, place: Placement) -> bool {
+    /// Whether the driver would create `wanted` at `place` in this instance.
+    pub(crate) fn place_for(&self, gi: &GiProfile, wanted: &CiProfile, place: Placement) -> bool {
         let existing = || {
             self.compute_instances()
                 .filter_map(|ci| gi.ci_profile(ci.profile_id))

@@ -104,7 +104,7 @@ impl Gpu {
     }
 
     /// Whether the driver would create `profile` at `place` on this GPU.
-    fn may_place(&self, mig: &MigModel, profile: &GiProfile, place: Placement) -> bool {
+    pub(crate) fn may_place(&self, mig: &MigModel, profile: &GiProfile, place: Placement) -> bool {
         self.engines_suffice(mig, profile)
             && !self.instances().any(|gi| gi.placement().overlaps(place))
     }

@@ -10,7 +10,7 @@ use crate::ids::{GpuInstanceId, MigDevice, derive_uuid, format_uuid};
 /// Which half is 1, and whether quarters and eighths are counted from the other half, differs between the boards
 /// of one host. The four maps are the combinations of the two differences seen in published listings
 /// (`gi_id_to_placement` in `mig-profiles.json`): map 0 is the one called normal there.
-pub(super) fn gpu_instance_id(board_map: u32, grid_slots: u32, place: Placement) -> GpuInstanceId {
+pub(crate) fn gpu_instance_id(board_map: u32, grid_slots: u32, place: Placement) -> GpuInstanceId {
     let halves_swapped = board_map & 1 == 0;
     let mirrored = board_map & 2 != 0;
     let parts = grid_slots.checked_div(place.size).unwrap_or(1);

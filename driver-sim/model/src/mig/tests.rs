@@ -278,3 +278,48 @@ fn attributes_of_a_split_instance_are_those_of_its_parts() {
     assert_eq!(node.ci_remaining_capacity(GPU, gi, 0), Ok(1));
     assert_ne!(small, second);
 }
+
+/// A node with three 1g instances, each with a MIG device.
+fn three_devices() -> OwnedNode {
+    let mut node = mig_node("h100-80gb");
+    for _ in 0..3 {
+        let gi = node.create_gi(GPU, 19, None, 0).unwrap();
+        node.create_ci(GPU, gi, 0, None, 0).unwrap();
+    }
+    node
+}
+
+#[test]
+fn a_repair_leaves_no_wrong_id_no_index_twice_and_no_client_of_nothing() {
+    let mut node = three_devices();
+    let held = node.mig_device_by_index(GPU, 2).unwrap();
+    let spec = ClientSpec {
+        process: Process {
+            pid: 1,
+            start_time: 1,
+        },
+        kind: ClientKind::Compute,
+        gpu: GPU,
+        mig: Some((held.gi, held.ci)),
+        memory: 0,
+        busy_permille: 0,
+        name: "",
+    };
+    node.register_client(&spec, 0).unwrap();
+    node.repair();
+    assert_eq!(node.gpus[0].mig_devices(GPU).count(), 3);
+    assert_eq!(
+        node.clients_on(GPU).count(),
+        1,
+        "a sound node is left alone"
+    );
+
+    // As after a death in the middle of a change: fields of a slot that was used before.
+    node.gpus[0].gis[0].id += 1;
+    let index = node.gpus[0].gis[1].cis[0].mig_index;
+    node.gpus[0].gis[2].cis[0].mig_index = index;
+    node.repair();
+    let left: Vec<_> = node.gpus[0].mig_devices(GPU).collect();
+    assert_eq!(left, [node.mig_device_by_index(GPU, index).unwrap()]);
+    assert_eq!(node.clients_on(GPU).count(), 0);
+}
