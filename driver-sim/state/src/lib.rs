@@ -7,6 +7,10 @@
 //! - `shared`: [`SharedNode`], the door; `lock`: the mutex; `mapping`: the mapped file; `wake`: futex.
 //! - `process`: is a client's process alive?  `tree`: `proc`, `sys` and `dev` files;  `libraries`: `lib/`.
 //!
+//! Trust: peers may die at any moment, with the lock too, and may leave any bytes in the node: the next one repairs it
+//! and answers with codes. They are trusted not to touch the mutex and not to cut the file short. A process that does
+//! can crash the others, so a node directory belongs to programs of one owner and is no boundary between tenants.
+//!
 //! Threads and channels: none.
 
 mod error;

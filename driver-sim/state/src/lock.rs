@@ -4,6 +4,7 @@
 //! JUSTIFICATION of the unsafe code: std's locks know neither other processes nor dead owners; a file lock costs
 //! thirty times as much and does not tell that its owner died in the middle.
 
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::{fmt, io};
 
@@ -19,9 +20,11 @@ pub(crate) enum Before {
     Died,
 }
 
-/// The lock, held until drop.
+/// The lock, held until drop, in the thread that took it.
 pub(crate) struct Guard<'a> {
     mapping: &'a Mapping,
+    /// A raw pointer keeps it from being sent to another thread, which could not unlock.
+    stays_here: PhantomData<*mut ()>,
 }
 
 impl fmt::Debug for Guard<'_> {
@@ -50,11 +53,16 @@ pub(crate) fn initialise(mutex: *mut libc::pthread_mutex_t) -> Result<(), StateE
 
 /// Takes the lock; waits for as long as its owner lives.
 pub(crate) fn acquire(mapping: &Mapping) -> Result<(Guard<'_>, Before), StateError> {
-    // SAFETY: the mutex lies in a live mapping and was initialised before the file got its name (`Mapping::create`).
+    let guard = || Guard {
+        mapping,
+        stays_here: PhantomData,
+    };
+    // SAFETY: the mutex lies in a live mapping, was initialised before the file got its name (`Mapping::create`), and
+    // the processes that share it keep to the rules (crate documentation, Trust).
     match unsafe { libc::pthread_mutex_lock(mapping.mutex()) } {
-        0 => Ok((Guard { mapping }, Before::Left)),
+        0 => Ok((guard(), Before::Left)),
         libc::EOWNERDEAD => {
-            let guard = Guard { mapping };
+            let guard = guard();
             // SAFETY: EOWNERDEAD means that this thread holds the lock and may mark it consistent.
             check(unsafe { libc::pthread_mutex_consistent(mapping.mutex()) })?;
             Ok((guard, Before::Died))
@@ -67,8 +75,8 @@ pub(crate) fn acquire(mapping: &Mapping) -> Result<(Guard<'_>, Before), StateErr
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        // SAFETY: a Guard exists only in the thread that took the lock (it is not Send: it is never given out of
-        // `SharedNode::with`); unlocking cannot fail for the owner.
+        // SAFETY: a Guard exists only in the thread that took the lock (it is not Send), so this thread owns the mutex;
+        // unlocking cannot fail for the owner.
         let _ignored = unsafe { libc::pthread_mutex_unlock(self.mapping.mutex()) };
     }
 }

@@ -101,7 +101,7 @@ impl SharedNode {
         let (guard, before) = lock::acquire(&self.mapping)?;
         // SAFETY: the lock is held until the end of this function, and every other access, in this process or
         // another, is made under it; the pointer is valid and aligned (`Mapping::map`), and Node is plain data, so
-        // whatever other processes wrote is a valid value.
+        // whatever a process that died in the middle wrote is a valid value. Nobody cuts the file short (Trust).
         let node = unsafe { &mut *self.mapping.node() };
         let generation = node.header.generation;
         if before == Before::Died {
