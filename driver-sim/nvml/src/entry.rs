@@ -5,7 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use gpushared_driver_sim::{Code, Function, GpuSlot, Node, Result};
+use gpushared_driver_sim::{Code, DriverState, Function, GpuSlot, Node, Result};
 use gpushared_driver_sim_state::SharedNode;
 
 use crate::abi::Return;
@@ -66,7 +66,9 @@ pub(crate) fn call(
         let real_ns = library::real_ns();
         let mut run = |node: &mut Node, verdict: Result<()>| {
             let now_ns = node.now(real_ns);
-            let answer = verdict.and_then(|()| body(&mut Context { node, now_ns }));
+            let answer = verdict
+                .and_then(|()| loaded(node))
+                .and_then(|()| body(&mut Context { node, now_ns }));
             let code = answer.err().unwrap_or(Code::SUCCESS);
             node.leave(function, gpu, std::process::id(), code, now_ns);
             answer
@@ -88,6 +90,18 @@ pub(crate) fn call(
             }
         }
     })
+}
+
+/// A process that was initialised before the driver was unloaded gets no further. A version mismatch concerns who comes
+/// later.
+///
+/// # Errors
+/// DRIVER_NOT_LOADED.
+pub(crate) fn loaded(node: &Node) -> Result<()> {
+    match node.driver_state() {
+        DriverState::Unloaded => Err(Code::DRIVER_NOT_LOADED),
+        DriverState::Loaded | DriverState::Mismatch => Ok(()),
+    }
 }
 
 /// Runs a call that takes the lock itself, or waits: fault and delay before it, its answer logged after it.

@@ -9,7 +9,7 @@ use gpushared_driver_sim_state::SharedNode;
 use crate::abi::event::{EventDataV1, EventDataV2};
 use crate::abi::{DeviceHandle, EventSetHandle, Return};
 use crate::context::gpu_handle;
-use crate::entry::{entries, guarded, unlocked};
+use crate::entry::{entries, guarded, loaded, unlocked};
 use crate::library;
 use crate::local::{EVENT_SETS, hold};
 use crate::pointer::Out;
@@ -98,8 +98,8 @@ fn wait(function: Function, set: EventSetHandle, timeout_ms: u32) -> Result<Even
 
 fn next(shared: &SharedNode, set: &Mutex<EventSet>) -> Result<Option<Event>> {
     shared
-        .with_unreaped(|node| hold(set).poll(node))
-        .map_err(library::unreachable_node)
+        .with_unreaped(|node| loaded(node).map(|()| hold(set).poll(node)))
+        .map_err(library::unreachable_node)?
 }
 
 fn event_data(event: &Event) -> EventDataV2 {

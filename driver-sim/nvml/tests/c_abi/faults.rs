@@ -72,6 +72,32 @@ fn initialisation_fails_when_told_to() {
 }
 
 #[test]
+fn a_driver_that_was_unloaded_answers_nobody_until_it_is_back() {
+    let sim = Sim::new(&["h100-80gb"]);
+    let lib = sim.open();
+    let device = gpu(&lib, 0);
+    let mut set = std::ptr::null_mut();
+    assert_eq!(nvml!(lib, nvmlEventSetCreate(&raw mut set)), SUCCESS);
+    let ask = || {
+        let mut minor = 0;
+        // SAFETY: plain C data; all zeroes is a value.
+        let mut event = unsafe { std::mem::zeroed() };
+        [
+            nvml!(lib, nvmlDeviceGetMinorNumber(device, &raw mut minor)),
+            nvml!(lib, nvmlEventSetWait_v2(set, &raw mut event, 0)),
+        ]
+    };
+    assert_eq!(ask(), [SUCCESS, TIMEOUT]);
+    sim.with(|node| node.unload_driver()).unwrap();
+    assert_eq!(ask(), [DRIVER_NOT_LOADED; 2]);
+    sim.with(|node| node.load_driver());
+    assert_eq!(ask(), [SUCCESS, TIMEOUT]);
+    // The library's upgrade alone stops nobody who is at work.
+    sim.with(|node| node.mismatch_driver());
+    assert_eq!(ask(), [SUCCESS, TIMEOUT]);
+}
+
+#[test]
 fn a_delay_holds_nobody_else_up() {
     let sim = Sim::new(&["h100-80gb"]);
     let lib = sim.open();
