@@ -4,7 +4,8 @@
 //! - [`node`]: a simulated GPU node put in place in the mount namespace of this process.
 //! - [`daemon`]: a daemon under measurement: start, cost, stop.
 //! - [`figure`]: quantiles, and one JSON line per figure.
-//! - [`traces`]: recorded requests for MIG devices; [`replay`]: what a placement policy makes of them.
+//! - [`traces`]: recorded requests for MIG devices, [`fresh_traces`]: more of their kind; [`replay`]: what a placement
+//!   policy makes of them.
 //!
 //! Not here: what a bench measures; each is one file in `src/bin`. `benches/run` builds what a bench needs and
 //! starts it. Tasks: the registration server, and one per device list of a registered plugin.
@@ -12,6 +13,7 @@
 
 pub mod daemon;
 pub mod figure;
+pub mod fresh_traces;
 pub mod kubelet;
 pub mod node;
 pub mod replay;

@@ -108,6 +108,18 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// A trace of which nothing was published.
+    pub fn new(name: String, offered: Vec<MigProfileId>, requests: Vec<Request>) -> Self {
+        let slots = requests.iter().map(|request| request.profile.slots).sum();
+        Self {
+            name,
+            offered,
+            requests,
+            slots,
+            scores: Value::Null,
+        }
+    }
+
     /// What the policy accepts of the trace according to its publication.
     ///
     /// # Errors
@@ -157,18 +169,17 @@ fn read(dir: &Path, name: &str, scores: &Value) -> Result<Trace> {
         .iter()
         .map(|name| Ok(named(name.as_str().unwrap_or_default())?.id))
         .collect::<Result<_>>()?;
-    let slots = requests.iter().map(|request| request.profile.slots).sum();
     let count = u32::try_from(requests.len())?;
-    if (number(&scores["requests"]), number(&scores["slots"])) != (Some(count), Some(slots)) {
-        bail!("{count} requests for {slots} slots are not what scores.json says");
+    let mut trace = Trace::new(name.to_owned(), offered, requests);
+    let expected = (number(&scores["requests"]), number(&scores["slots"]));
+    if expected != (Some(count), Some(trace.slots)) {
+        bail!(
+            "{count} requests for {} slots are not what scores.json says",
+            trace.slots
+        );
     }
-    Ok(Trace {
-        name: name.to_owned(),
-        offered,
-        requests,
-        slots,
-        scores: scores.clone(),
-    })
+    trace.scores = scores.clone();
+    Ok(trace)
 }
 
 fn request(row: &str) -> Result<Request> {

@@ -5,6 +5,9 @@
 //! requested slots that it accepts, as a mean over the traces. The run fails unless every published score comes out
 //! exactly. A decision that is timed is one lookup or search over all GPUs; what departs is taken away before.
 //!
+//! The same comparison on fresh traces of the same mixes (`fresh`) shows whether the rule is good at large or only on
+//! the recorded ones.
+//!
 //! `--decisions FILE` writes `request,gpu,start` for one trace, refusals with empty fields; `--policy` and `--trace`
 //! choose another policy than `ours` and another trace than `uniform-0.6`.
 #![forbid(unsafe_code)]
@@ -15,6 +18,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use gpushared_benches::figure::{Beside, Better, Figure, Samples, Target, note};
+use gpushared_benches::fresh_traces;
 use gpushared_benches::replay::{Decision, Policy, Replay, replay};
 use gpushared_benches::traces::{Trace, read_all};
 
@@ -22,6 +26,7 @@ use gpushared_benches::traces::{Trace, read_all};
 const LEAST_MEAN: f64 = 84.28;
 /// A decision lies in the path of an Allocate, which is to take well under a millisecond.
 const MOST_MICROSECONDS: f64 = 5.0;
+const FRESH_SEED: u64 = 1;
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse(std::env::args().skip(1))?;
@@ -32,12 +37,20 @@ fn main() -> Result<()> {
         let replayed = replay(trace, arguments.policy)?;
         fs::write(file, rows(&replayed.decisions)).context("writing the decisions")?;
     }
-    let results: Vec<PolicyResult> = Policy::ALL
-        .into_iter()
-        .map(|policy| PolicyResult::of(policy, &traces))
-        .collect::<Result<_>>()?;
+    let results = replay_all(&traces)?;
     compare_with_published(&results, &traces)?;
-    print(&results, &traces)
+    print_accepted("recorded", Target::AtLeast(LEAST_MEAN), &results, &traces)?;
+    let fresh = fresh_traces::generate(FRESH_SEED);
+    let on_fresh = replay_all(&fresh)?;
+    print_accepted("fresh", Target::TimesBetter(1.0), &on_fresh, &fresh)?;
+    print_times(&results)
+}
+
+fn replay_all(traces: &[Trace]) -> Result<Vec<PolicyResult>> {
+    let policies = Policy::ALL.into_iter();
+    policies
+        .map(|policy| PolicyResult::of(policy, traces))
+        .collect()
 }
 
 /// What was asked for on the command line.
@@ -141,44 +154,53 @@ fn compare_with_published(results: &[PolicyResult], traces: &[Trace]) -> Result<
     Ok(())
 }
 
-fn print(results: &[PolicyResult], traces: &[Trace]) -> Result<()> {
-    let of = |policy| results.iter().find(|result| result.policy == policy);
-    let ours = of(Policy::Ours).context("ours was replayed")?;
+fn of(results: &[PolicyResult], policy: Policy) -> Result<&PolicyResult> {
+    let result = results.iter().find(|result| result.policy == policy);
+    result.with_context(|| format!("{} was replayed", policy.name()))
+}
+
+/// The mean of ours beside each other policy's.
+fn print_accepted(
+    which: &str,
+    target: Target,
+    results: &[PolicyResult],
+    traces: &[Trace],
+) -> Result<()> {
     for result in results {
-        let mut line = format!("{:12}", result.policy.name());
+        let mut line = format!("{which}: {:12}", result.policy.name());
         for score in result.scores(traces) {
-            write!(line, " {score:6.2}")?;
+            write!(line, " {score:5.2}")?;
         }
         note(&format!("{line}  mean {:.3} %", result.mean(traces)));
     }
     for policy in Policy::PUBLISHED {
-        let peer = of(policy).map(|result| Beside::Peer(result.mean(traces)));
-        Figure {
-            bench: format!("placement.slots_accepted_beside_{}", policy.name()),
-            ours: Some(ours.mean(traces)),
-            beside: peer,
+        let figure = Figure {
+            bench: format!("placement.{which}_slots_beside_{}", policy.name()),
+            ours: Some(of(results, Policy::Ours)?.mean(traces)),
+            beside: Some(Beside::Peer(of(results, policy)?.mean(traces))),
             unit: "%",
-            target: Some(Target::AtLeast(LEAST_MEAN)),
+            target: Some(target),
             better: Better::Higher,
-        }
-        .print()?;
+        };
+        figure.print()?;
     }
-    let p99 = |result: &PolicyResult| result.times().quantile(0.99);
+    Ok(())
+}
+
+/// Ours beside the cheapest policy's.
+fn print_times(results: &[PolicyResult]) -> Result<()> {
+    let ours = of(results, Policy::Ours)?.times();
+    let peer = of(results, Policy::LexFf)?.times();
     for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
-        let peer = of(Policy::LexFf).and_then(|result| result.times().quantile(share));
-        Figure {
+        let figure = Figure {
             bench: format!("placement.decision_{name}"),
-            ours: ours.times().quantile(share),
-            beside: peer.map(Beside::Peer),
+            ours: ours.quantile(share),
+            beside: peer.quantile(share).map(Beside::Peer),
             unit: "us",
             target: Some(Target::AtMost(MOST_MICROSECONDS)),
             better: Better::Lower,
-        }
-        .print()?;
+        };
+        figure.print()?;
     }
-    let grad_active = of(Policy::GradActive).and_then(p99).unwrap_or_default();
-    note(&format!(
-        "decision p99 with grad-active: {grad_active:.3} us"
-    ));
     Ok(())
 }
