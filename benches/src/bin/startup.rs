@@ -34,10 +34,10 @@ const ROUNDS: usize = 3;
 /// Times per round that every device is allocated once.
 const FILLS: usize = 13;
 /// From one fill to the next: gpushared has seen by then that the pods are gone.
-const PODS_GONE: Duration = Duration::from_millis(1800);
+const PODS_GONE: Duration = Duration::from_millis(1500);
 const START_LIMIT: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_secs(2);
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(8);
 
 fn main() -> Result<()> {
     let node = SimNode::make(&format!("h100-80gb:{GPUS}"))?;
@@ -133,8 +133,7 @@ impl Contender {
 }
 
 /// gpushared's settings: the defaults, with directories of its own, and with leases that end sooner, so that the bench
-/// ends sooner. What lies under `/run` on a node lies in memory
-/// here too, the state on a disk.
+/// ends sooner. What lies under `/run` on a node lies in memory here too, the state on a disk.
 fn config_text(node: &SimNode, dir: &Path, volatile: &Path) -> String {
     format!(
         "version: v1
