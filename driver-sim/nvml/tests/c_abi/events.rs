@@ -136,7 +136,7 @@ fn a_waiting_thread_is_woken_by_the_event() {
             let (answer, event) = wait(&lib, std::ptr::without_provenance_mut(set), 60_000);
             (answer, event.eventData, start.elapsed())
         });
-        std::thread::sleep(Duration::from_millis(50));
+        sim.wait_for_call("nvmlEventSetWait_v2");
         sim.with(|node| node.inject_xid(GpuSlot::new(0), 48, 2))
             .unwrap();
         let (answer, xid, waited) = waiter.join().unwrap();

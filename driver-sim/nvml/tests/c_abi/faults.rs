@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gpushared_driver_sim::{Code, FaultSpec, GpuSlot};
+use gpushared_driver_sim::{Code, FaultSpec, Function, GpuSlot};
 
 use crate::harness::*;
 
@@ -101,6 +101,7 @@ fn a_driver_that_was_unloaded_answers_nobody_until_it_is_back() {
 fn a_delay_holds_nobody_else_up() {
     let sim = Sim::new(&["h100-80gb"]);
     let lib = sim.open();
+    const DELAY: Duration = Duration::from_millis(400);
     let spec = FaultSpec {
         delay_ms: 400,
         ..FaultSpec::new("nvmlDeviceGetCount_v2", Code::SUCCESS)
@@ -114,16 +115,19 @@ fn a_delay_holds_nobody_else_up() {
             assert_eq!(nvml!(lib, nvmlDeviceGetCount_v2(&raw mut count)), SUCCESS);
             start.elapsed()
         });
-        let start = Instant::now();
+        sim.wait_for_call("nvmlDeviceGetCount_v2");
         let mut minor = 0;
         let device = std::ptr::without_provenance_mut(device);
         assert_eq!(
             nvml!(lib, nvmlDeviceGetMinorNumber(device, &raw mut minor)),
             SUCCESS
         );
-        assert!(start.elapsed() < Duration::from_millis(300));
-        assert!(slow.join().unwrap() >= Duration::from_millis(400));
+        assert!(slow.join().unwrap() >= DELAY);
     });
+    // The log is in the order of the answers.
+    let counted = Function::id_of("nvmlDeviceGetCount_v2");
+    let last = sim.with(|node| node.calls.recent(1).next().copied());
+    assert_eq!(last.map(|call| call.function), Some(counted));
 }
 
 #[test]

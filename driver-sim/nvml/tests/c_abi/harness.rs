@@ -1,6 +1,7 @@
 //! A node directory with the built library installed in it, and the library loaded from there.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use gpushared_driver_sim::{Node, NodeSpec, OwnedNode};
 use gpushared_driver_sim_state::SharedNode;
@@ -80,6 +81,23 @@ impl Sim {
     /// Changes the node from outside.
     pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Node) -> T) -> T {
         self.node.with_unreaped(f).expect("the node's lock")
+    }
+
+    /// The node's clock is stepped from now on; moves it by `milliseconds`.
+    pub(crate) fn step_clock(&self, milliseconds: u64) {
+        self.with(|node| {
+            node.header.clock_stepped = 1;
+            node.header.clock_ns += milliseconds * 1_000_000;
+        });
+    }
+
+    /// Waits until a call of `function` has begun.
+    pub(crate) fn wait_for_call(&self, function: &str) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.with(|node| node.calls.calls_of(function)) == 0 {
+            assert!(Instant::now() < deadline, "nobody calls {function}");
+            std::thread::yield_now();
+        }
     }
 }
 

@@ -150,9 +150,9 @@ fn gpm_touches_no_metric_beyond_the_count() {
     let lib = sim.open();
     let device = gpu(&lib, 0);
     let mut samples = [std::ptr::null_mut(); 2];
-    for (step, sample) in samples.iter_mut().enumerate() {
+    for sample in &mut samples {
         assert_eq!(nvml!(lib, nvmlGpmSampleAlloc(sample)), SUCCESS);
-        std::thread::sleep(std::time::Duration::from_millis(2 * step as u64));
+        sim.step_clock(100);
         assert_eq!(nvml!(lib, nvmlGpmSampleGet(device, *sample)), SUCCESS);
     }
     // Head, two metrics, and the guard in place of the third.
