@@ -6,7 +6,6 @@ use std::env;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::Duration;
 
 use gpushared_driver_sim::{
@@ -109,11 +108,11 @@ fn child_dies_with_the_lock_in_the_middle_of_a_change() {
                 node.gpus[0].gis[9].in_use = 1;
                 node.gpus[0].gis[9].profile_id = 777;
                 say_ready();
-                loop {
-                    thread::park();
-                }
+                // Until it is killed; at the end of its input, if whoever should kill it is gone.
+                std::io::stdin().read_line(&mut String::new()).unwrap();
+                std::process::abort()
             })
-            .unwrap();
+            .unwrap_or_else(|error| panic!("{error}"));
     }
 }
 

@@ -46,11 +46,12 @@ fn compute_processes_and_mps_clients_are_listed_together() {
 #[test]
 fn more_processes_than_were_expected_are_all_listed() {
     let sim = Sim::new(&["h100-80gb"]);
-    // Processes of this machine that live as long as this test: the list leaves out dead ones.
+    // Processes of this machine that live as long as this test, whose end ends their input: the list leaves out dead
+    // ones.
     let mut sleepers: Vec<_> = (0..40)
         .map(|_| {
-            std::process::Command::new("sleep")
-                .arg("600")
+            std::process::Command::new("cat")
+                .stdin(std::process::Stdio::piped())
                 .spawn()
                 .unwrap()
         })
