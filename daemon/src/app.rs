@@ -104,7 +104,7 @@ impl App {
         if lost {
             recovery::rebuild(&config, &pods, &mut node, &mut durable, now).await;
         } else {
-            recovery::remove_orphans(&grants, &durable);
+            recovery::remove_orphans(&grants, &node, &durable);
         }
         let (messages_tx, messages_rx) = mpsc::channel(MAILBOX);
         let (events_tx, events_rx) = mpsc::channel(EVENTS);

@@ -11,6 +11,7 @@
 mod health;
 mod report;
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,7 +33,11 @@ use crate::driver_thread::DriverCallError;
 use crate::durable::Durable;
 use crate::grants::Grants;
 use crate::message::{InUse, Message};
+use crate::recovery;
 use crate::telemetry::Chain;
+
+/// Observations between two wishes for a fresh record of the kubelet.
+const REPEAT_EVERY: u32 = 5;
 
 /// What the watches need to know of the state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,6 +85,8 @@ pub struct Reconciler {
     channels: Channels,
     started_at: u64,
     driver_trouble: Option<String>,
+    /// Places that PodResources does not show and the kubelet's record binds, and observations since they changed.
+    bound: (Vec<PluginDeviceId>, u32),
 }
 
 /// Unix seconds.
@@ -108,6 +115,7 @@ impl Reconciler {
             channels,
             started_at: unix_now(),
             driver_trouble: None,
+            bound: (Vec::new(), 0),
         };
         reconciler.restore_grants();
         reconciler.persist();
@@ -285,17 +293,33 @@ impl Reconciler {
             .map(|(id, (_, container))| (id.clone(), container.clone()))
             .collect();
         let grace = self.config.leases.grace.as_secs();
-        let observed = self.node.leases.observe(now, grace, &holders);
+        let record = LazyCell::new(|| recovery::bound_places(&self.config));
+        let observed = self
+            .node
+            .leases
+            .observe(now, grace, &holders, |id| record.contains(id));
         for id in &observed.released {
             if let Some(lease) = self.node.leases.released(id) {
                 let held_s = now.saturating_sub(lease.granted_at);
                 tracing::info!(slice = %id, resource = %lease.resource, held_s, "Released");
             }
         }
-        if adopted || observed != gpushared_domain::lease::Observed::default() {
+        if adopted || !observed.changed.is_empty() || !observed.released.is_empty() {
             self.drop_grants();
             self.persist();
             self.publish();
+        }
+        self.refresh_record(observed.bound);
+    }
+
+    /// The kubelet frees places in memory and writes that down with the next list only: asks for it when other
+    /// places hang on its record, and every few observations.
+    fn refresh_record(&mut self, bound: Vec<PluginDeviceId>) {
+        let (known, times) = &mut self.bound;
+        *times = if *known == bound { *times + 1 } else { 0 };
+        *known = bound;
+        if !known.is_empty() && *times % REPEAT_EVERY == 0 {
+            self.repeat_lists();
         }
     }
 

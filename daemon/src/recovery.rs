@@ -1,8 +1,12 @@
 //! What an earlier life left, and what is done when it left nothing.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use gpushared_domain::device_id::PluginDeviceId;
 use gpushared_domain::node::Node;
+use gpushared_domain::slice::SliceKind;
+use gpushared_host::kubelet_checkpoint::CheckpointEntry;
 use gpushared_host::pod_resources::PodResourcesClient;
 use gpushared_host::{boot_id, kubelet_checkpoint};
 
@@ -63,27 +67,22 @@ pub(crate) async fn rebuild(
             tracing::info!(error = %Chain(&error), "No journal and no PodResources: leases are found later");
         }
     }
-    let path = config
-        .kubelet
-        .device_plugins
-        .join(kubelet_checkpoint::FILE_NAME);
     let prefix = Grants::name_prefix();
-    match kubelet_checkpoint::read(&path) {
-        Ok(Some(checkpoint)) => {
-            for entry in checkpoint.entries {
-                let grants = entry
-                    .cdi_devices
-                    .iter()
-                    .filter_map(|name| name.strip_prefix(prefix.as_str()));
-                for grant in grants.filter_map(|text| text.parse().ok()) {
-                    node.leases.add_grant(&entry.ids, &grant);
-                    durable.grants.insert(grant, entry.ids.clone());
-                }
+    for entry in kubelets_record(config) {
+        // an ID of MIG is nobody's but ours; that of a GPU may be another plugin's
+        let is_ours = |id: &PluginDeviceId| id.place().kind() == SliceKind::Mig;
+        if node.resources().contains(&entry.resource) || entry.ids.iter().all(is_ours) {
+            for id in &entry.ids {
+                node.remember(now, id, &entry.resource);
             }
         }
-        Ok(None) => {}
-        Err(error) => {
-            tracing::warn!(error = %Chain(&error), "The kubelet's checkpoint cannot be read as a hint");
+        let grants = entry
+            .cdi_devices
+            .iter()
+            .filter_map(|name| name.strip_prefix(prefix.as_str()));
+        for grant in grants.filter_map(|text| text.parse().ok()) {
+            node.leases.add_grant(&entry.ids, &grant);
+            durable.grants.insert(grant, entry.ids.clone());
         }
     }
     durable
@@ -91,8 +90,36 @@ pub(crate) async fn rebuild(
         .retain(|grant, _| node.leases.holds_grant(grant));
 }
 
+/// Places that the kubelet's record binds to pods.
+pub(crate) fn bound_places(config: &Config) -> BTreeSet<PluginDeviceId> {
+    let entries = kubelets_record(config).into_iter();
+    entries.flat_map(|entry| entry.ids).collect()
+}
+
+/// What the kubelet's checkpoint says of our devices; nothing where it cannot be read, since it is a hint.
+fn kubelets_record(config: &Config) -> Vec<CheckpointEntry> {
+    let path = config
+        .kubelet
+        .device_plugins
+        .join(kubelet_checkpoint::FILE_NAME);
+    match kubelet_checkpoint::read(&path) {
+        Ok(checkpoint) => checkpoint.unwrap_or_default().entries,
+        Err(error) => {
+            tracing::warn!(error = %Chain(&error), "The kubelet's checkpoint cannot be read as a hint");
+            Vec::new()
+        }
+    }
+}
+
 /// CDI files that an earlier life left without a grant.
-pub(crate) fn remove_orphans(grants: &Grants, durable: &Durable) {
+pub(crate) fn remove_orphans(grants: &Grants, node: &Node, durable: &Durable) {
+    if node.leases.iter().any(|lease| lease.grants.is_empty()) {
+        // adopted without its grants, so any of the files may be what its container starts with
+        tracing::info!(
+            "CDI files without a grant stay while it is not known which of them pods use"
+        );
+        return;
+    }
     match grants.remove_all_but(|grant| durable.grants.contains_key(grant)) {
         Ok(0) => {}
         Ok(removed) => tracing::info!(removed, "CDI files without a grant removed"),

@@ -40,7 +40,14 @@ pub(crate) struct ListFeed {
 /// The last message.
 pub(crate) struct Sent {
     at: Instant,
+    what: Content,
+}
+
+/// What a message is made of, and the count of wishes for it.
+#[derive(PartialEq, Eq)]
+struct Content {
     devices: Vec<ListedDevice>,
+    repeat: u64,
 }
 
 impl ListFeed {
@@ -67,35 +74,33 @@ impl ListFeed {
                     }
                 }
             }
-            let devices = self.current();
-            if self
-                .sent
-                .as_ref()
-                .is_none_or(|sent| sent.devices != devices)
-            {
-                debug!(resource = %self.resource, devices = devices.len(), "Sent the list");
-                let message = message(&devices);
+            let what = self.current();
+            if self.sent.as_ref().is_none_or(|sent| sent.what != what) {
+                debug!(resource = %self.resource, devices = what.devices.len(), "Sent the list");
+                let message = message(&what.devices);
                 self.sent = Some(Sent {
                     at: Instant::now(),
-                    devices,
+                    what,
                 });
                 return Some(message);
             }
         }
     }
 
-    fn current(&mut self) -> Vec<ListedDevice> {
+    fn current(&mut self) -> Content {
         let lists = self.lists.borrow_and_update();
         let listed = lists.resources.get(&self.resource);
-        self.roster
-            .complete(&self.resource, listed.map_or(&[], Vec::as_slice))
+        Content {
+            devices: self
+                .roster
+                .complete(&self.resource, listed.map_or(&[], Vec::as_slice)),
+            repeat: lists.repeat,
+        }
     }
 
     fn is_changed(&mut self) -> bool {
-        let devices = self.current();
-        self.sent
-            .as_ref()
-            .is_none_or(|sent| sent.devices != devices)
+        let what = self.current();
+        self.sent.as_ref().is_none_or(|sent| sent.what != what)
     }
 }
 

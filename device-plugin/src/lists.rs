@@ -31,6 +31,9 @@ pub struct ListedDevice {
 pub struct DeviceLists {
     /// Grows with every publication.
     pub generation: u64,
+    /// Grows with every wish that lists are sent again though nothing changed in them: for each message that comes
+    /// in the kubelet writes its checkpoint, which is how its record of who holds what can be had fresh.
+    pub repeat: u64,
     /// The list of each resource; an empty one is registered too and shows a capacity of 0.
     pub resources: BTreeMap<ResourceName, Vec<ListedDevice>>,
 }

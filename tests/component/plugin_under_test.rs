@@ -53,6 +53,7 @@ pub(crate) fn lists(resources: &[(&str, Vec<ListedDevice>)]) -> DeviceLists {
         .map(|(name, list)| (name.parse().unwrap(), list.clone()));
     DeviceLists {
         generation: 1,
+        repeat: 0,
         resources: named.collect(),
     }
 }

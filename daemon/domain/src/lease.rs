@@ -12,7 +12,8 @@
 //! A place that exists already (a whole GPU, a MIG device that an operator made) is `Ready` as soon as it is
 //! reserved. The kubelet never says that a pod is gone, so a lease ends by observation only: its place is in no
 //! container of PodResources twice in a row and the lease is older than the grace (a pod that was just admitted is
-//! not listed yet). The kubelet may also allocate a held place again without a word, since it knows better: the
+//! not listed yet), and the kubelet's own record does not bind the place any more: PodResources leaves out ordinary init
+//! containers, and all pods while a kubelet that was just started has not heard of them. The kubelet may also allocate a held place again without a word, since it knows better: the
 //! lease then gets another grant and keeps the earlier ones, because an init container's stored answer may still
 //! be replayed next to the app container's.
 //!
@@ -214,6 +215,19 @@ impl LeaseTable {
         });
     }
 
+    /// The kubelet's own record binds the place to a pod and no lease says so. Does nothing where a lease stands.
+    pub fn remember(&mut self, now: u64, id: &PluginDeviceId, resource: &ResourceName) {
+        self.leases.entry(id.clone()).or_insert_with(|| Lease {
+            id: id.clone(),
+            resource: resource.clone(),
+            state: LeaseState::Ready,
+            grants: Vec::new(),
+            container: None,
+            granted_at: now,
+            absences: 0,
+        });
+    }
+
     /// A grant that an earlier life gave for these places stands: the stored answer may be replayed.
     pub fn add_grant(&mut self, ids: &[PluginDeviceId], grant: &GrantId) {
         for id in ids {
@@ -228,12 +242,14 @@ impl LeaseTable {
     /// One complete observation of who holds what. Returns the places whose leases are over: they are
     /// `Releasing` until [`Self::released`].
     ///
-    /// `grace` is how long, in seconds, a fresh grant may be missing from PodResources.
+    /// `grace` is how long, in seconds, a fresh grant may be missing from PodResources. `is_bound` says whether the
+    /// kubelet's own record binds a place to a pod; asked only about a lease that would end.
     pub fn observe(
         &mut self,
         now: u64,
         grace: u64,
         in_use: &BTreeMap<PluginDeviceId, ContainerRef>,
+        is_bound: impl Fn(&PluginDeviceId) -> bool,
     ) -> Observed {
         let mut observed = Observed::default();
         for (id, lease) in &mut self.leases {
@@ -250,7 +266,14 @@ impl LeaseTable {
                 continue;
             }
             lease.absences = lease.absences.saturating_add(1);
-            if lease.absences >= ABSENCES && now.saturating_sub(lease.granted_at) >= grace {
+            // a clock that was set back must not keep the lease until it has caught up
+            lease.granted_at = lease.granted_at.min(now);
+            if lease.absences < ABSENCES || now - lease.granted_at < grace {
+                continue;
+            }
+            if is_bound(id) {
+                observed.bound.push(id.clone());
+            } else {
                 lease.state = LeaseState::Releasing;
                 observed.released.push(id.clone());
             }
@@ -290,6 +313,8 @@ pub struct Observed {
     pub changed: Vec<PluginDeviceId>,
     /// Places whose leases are over.
     pub released: Vec<PluginDeviceId>,
+    /// Places whose leases would be over if the kubelet's own record did not bind them.
+    pub bound: Vec<PluginDeviceId>,
 }
 
 #[cfg(test)]

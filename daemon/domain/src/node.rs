@@ -151,6 +151,12 @@ impl Node {
         adopted
     }
 
+    /// The kubelet's own record binds a place to a pod: it is leased and listed from here on.
+    pub fn remember(&mut self, now: u64, id: &PluginDeviceId, resource: &ResourceName) {
+        self.leases.remember(now, id, resource);
+        self.list_leased();
+    }
+
     /// Every leased place is listed, whether it is there or not.
     fn list_leased(&mut self) {
         for lease in self.leases.iter() {

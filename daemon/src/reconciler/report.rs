@@ -33,6 +33,7 @@ impl Reconciler {
             }
             *lists = Arc::new(DeviceLists {
                 generation: lists.generation + 1,
+                repeat: lists.repeat,
                 resources,
             });
             true
@@ -45,6 +46,13 @@ impl Reconciler {
             view.leased = leased;
             changed
         });
+    }
+
+    /// Has the kubelet write its checkpoint.
+    pub(super) fn repeat_lists(&self) {
+        self.channels
+            .lists_tx
+            .send_modify(|lists| Arc::make_mut(lists).repeat += 1);
     }
 
     pub(super) fn status(&self) -> NodeStatus {

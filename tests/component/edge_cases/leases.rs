@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use gpushared_proto::deviceplugin::HEALTHY;
-use gpushared_tests::{Event, PodResourcesMode, PodSpec};
+use gpushared_tests::{ContainerSpec, Event, PodResourcesMode, PodSpec};
 use tonic::Code;
 
 use super::{GPU, Node};
@@ -281,6 +281,74 @@ async fn nothing_is_released_while_pod_resources_does_not_answer() {
         node.kubelet.remove_pod(&pod);
         node.until_leased(0).await;
     }
+}
+
+/// A kubelet that was just started lists no pod until it has heard of them, which takes as long as its API server does.
+#[tokio::test]
+async fn nothing_is_released_while_a_restarted_kubelet_does_not_know_its_pods_yet() {
+    let node = Node::new("a100-40gb:1").await;
+    let pod = node
+        .kubelet
+        .run_pod(PodSpec::one("a", GPU, 1))
+        .await
+        .unwrap();
+    node.until_leased(1).await;
+    node.kubelet.set_pod_resources(PodResourcesMode::BeforePods);
+    node.kubelet.restart_by_kill9().await;
+    node.stays_leased(1).await;
+    node.kubelet.wait_for_allocatable(GPU, 1).await;
+    assert!(node.kubelet.readmit_pods().await.is_empty());
+    node.kubelet.set_pod_resources(PodResourcesMode::Serving);
+    node.kubelet.restart_container(&pod, "main").await.unwrap();
+    node.kubelet.remove_pod(&pod);
+    node.until_leased(0).await;
+}
+
+/// PodResources never shows ordinary init containers, and the kubelet keeps their devices for the life of the pod.
+#[tokio::test]
+async fn the_gpu_of_an_init_container_stays_leased_as_long_as_its_pod_lives() {
+    let node = Node::new("a100-40gb:1").await;
+    let spec = PodSpec::new("a")
+        .init(ContainerSpec::new("prepare").limit(GPU, 1))
+        .container(ContainerSpec::new("main"));
+    let pod = node.kubelet.run_pod(spec).await.unwrap();
+    node.stays_leased(1).await;
+    node.kubelet
+        .restart_container(&pod, "prepare")
+        .await
+        .unwrap();
+    node.kubelet.remove_pod(&pod);
+    node.until_leased(0).await;
+}
+
+/// The journal is lost while the kubelet does not answer either: its checkpoint still has the answer that it replays.
+#[tokio::test]
+async fn a_lost_journal_costs_no_running_pod_its_cdi_file() {
+    let mut node = Node::new("a100-40gb:1").await;
+    let pod = node
+        .kubelet
+        .run_pod(PodSpec::one("a", GPU, 1))
+        .await
+        .unwrap();
+    node.until_leased(1).await;
+    node.kubelet
+        .set_pod_resources(PodResourcesMode::Unavailable);
+    node.daemon.kill9();
+    std::fs::remove_dir_all(node.dirs.lib()).unwrap();
+    for _ in 0..2 {
+        node.start_daemon();
+        node.daemon.wait_ready().await;
+        assert_eq!(node.leased().await, 1);
+        node.kubelet.restart_container(&pod, "main").await.unwrap();
+        node.daemon.kill9();
+    }
+    node.kubelet.set_pod_resources(PodResourcesMode::Serving);
+    node.start_daemon();
+    node.daemon.wait_ready().await;
+    node.stays_leased(1).await;
+    node.kubelet.remove_pod(&pod);
+    node.until_leased(0).await;
+    assert_eq!(std::fs::read_dir(node.dirs.cdi()).unwrap().count(), 0);
 }
 
 /// Row 19: a StatefulSet's pod comes back under its old name, without a UID to tell them apart.

@@ -133,6 +133,9 @@ impl PodResourcesLister for PodResourcesService {
         _: Request<ListPodResourcesRequest>,
     ) -> Result<Response<ListPodResourcesResponse>, Status> {
         self.enter().await?;
+        if *self.process.world.pod_resources.borrow() == PodResourcesMode::BeforePods {
+            return Ok(Response::new(ListPodResourcesResponse::default()));
+        }
         let with_finished = self.process.settings().before_1_34;
         let pods: Vec<Pod> = {
             let state = self.process.world.lock();

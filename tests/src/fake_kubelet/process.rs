@@ -73,6 +73,8 @@ pub enum PodResourcesMode {
     Unavailable,
     /// Every call waits until the mode changes.
     Hanging,
+    /// As a kubelet that was just started and whose API server is away: no pod is known, nothing is freed.
+    BeforePods,
 }
 
 /// The node apart from the kubelet's process.

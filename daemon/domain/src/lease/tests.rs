@@ -43,13 +43,15 @@ fn a_pod_that_is_not_listed_yet_keeps_its_lease_for_the_grace() {
     for now in [101, 105, 109] {
         assert!(
             table
-                .observe(now, GRACE, &BTreeMap::new())
+                .observe(now, GRACE, &BTreeMap::new(), |_| false)
                 .released
                 .is_empty()
         );
     }
     assert_eq!(
-        table.observe(110, GRACE, &BTreeMap::new()).released,
+        table
+            .observe(110, GRACE, &BTreeMap::new(), |_| false)
+            .released,
         [id(0)]
     );
     assert_eq!(
@@ -63,22 +65,32 @@ fn a_pod_that_is_not_listed_yet_keeps_its_lease_for_the_grace() {
 #[test]
 fn one_missing_observation_releases_nothing() {
     let mut table = reserved(100, &[0]);
-    assert_eq!(table.observe(200, GRACE, &shown(&[0])).changed, [id(0)]);
+    assert_eq!(
+        table.observe(200, GRACE, &shown(&[0]), |_| false).changed,
+        [id(0)]
+    );
     assert!(
         table
-            .observe(201, GRACE, &BTreeMap::new())
+            .observe(201, GRACE, &BTreeMap::new(), |_| false)
             .released
             .is_empty()
     );
-    assert!(table.observe(202, GRACE, &shown(&[0])).released.is_empty());
     assert!(
         table
-            .observe(203, GRACE, &BTreeMap::new())
+            .observe(202, GRACE, &shown(&[0]), |_| false)
+            .released
+            .is_empty()
+    );
+    assert!(
+        table
+            .observe(203, GRACE, &BTreeMap::new(), |_| false)
             .released
             .is_empty()
     );
     assert_eq!(
-        table.observe(204, GRACE, &BTreeMap::new()).released,
+        table
+            .observe(204, GRACE, &BTreeMap::new(), |_| false)
+            .released,
         [id(0)]
     );
 }
@@ -86,7 +98,7 @@ fn one_missing_observation_releases_nothing() {
 #[test]
 fn a_held_place_allocated_again_gets_another_grant_and_keeps_the_first() {
     let mut table = reserved(100, &[0]);
-    table.observe(101, GRACE, &shown(&[0]));
+    table.observe(101, GRACE, &shown(&[0]), |_| false);
     let second = GrantId::new(1, 2);
     table
         .reserve(150, &second, &resource(), &[id(0)])
@@ -96,23 +108,46 @@ fn a_held_place_allocated_again_gets_another_grant_and_keeps_the_first() {
     assert_eq!(lease.state, LeaseState::Ready);
     assert!(
         table
-            .observe(155, GRACE, &BTreeMap::new())
+            .observe(155, GRACE, &BTreeMap::new(), |_| false)
             .released
             .is_empty()
     );
     assert!(
         table
-            .observe(159, GRACE, &BTreeMap::new())
+            .observe(159, GRACE, &BTreeMap::new(), |_| false)
             .released
             .is_empty()
     );
 }
 
 #[test]
+fn a_place_that_the_kubelets_own_record_binds_is_not_released() {
+    let mut table = reserved(100, &[0, 1]);
+    let bound = |place: &PluginDeviceId| *place == id(0);
+    table.observe(200, GRACE, &BTreeMap::new(), bound);
+    let observed = table.observe(201, GRACE, &BTreeMap::new(), bound);
+    assert_eq!(observed.bound, [id(0)]);
+    assert_eq!(observed.released, [id(1)]);
+    let observed = table.observe(202, GRACE, &BTreeMap::new(), |_| false);
+    assert_eq!(observed.released, [id(0)]);
+}
+
+#[test]
+fn a_clock_that_was_set_back_keeps_a_lease_no_longer_than_the_grace() {
+    let mut table = reserved(1_000_000, &[0]);
+    for now in [100, 105, 109] {
+        let observed = table.observe(now, GRACE, &BTreeMap::new(), |_| false);
+        assert!(observed.released.is_empty(), "{now}");
+    }
+    let observed = table.observe(110, GRACE, &BTreeMap::new(), |_| false);
+    assert_eq!(observed.released, [id(0)]);
+}
+
+#[test]
 fn a_refused_request_changes_nothing() {
     let mut table = reserved(100, &[0]);
-    table.observe(200, GRACE, &BTreeMap::new());
-    table.observe(201, GRACE, &BTreeMap::new());
+    table.observe(200, GRACE, &BTreeMap::new(), |_| false);
+    table.observe(201, GRACE, &BTreeMap::new(), |_| false);
     let before = table.clone();
     let grant = GrantId::new(1, 2);
     let error = table
@@ -175,7 +210,7 @@ proptest! {
                 }
                 Step::Observe(starts) => {
                     let seen = shown(&starts);
-                    let observed = table.observe(now, GRACE, &seen);
+                    let observed = table.observe(now, GRACE, &seen, |_| false);
                     for gone in &observed.released {
                         prop_assert!(!seen.contains_key(gone));
                         let granted = table.get(gone).map_or(0, |lease| lease.granted_at);
