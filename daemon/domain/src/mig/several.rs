@@ -12,8 +12,8 @@ use crate::mig::load::GpuLoad;
 use crate::mig::losses::places;
 use crate::mig::placement::{Choice, PlacementTable};
 
-/// Free places of one profile on one GPU of which all sets are tried; the rest of them is left out. No known profile
-/// has more than seven.
+/// Free places of one profile on one GPU of which all sets are tried; those with a higher start are left out. No known
+/// profile has more than seven places.
 const MOST_PLACES: usize = 16;
 
 /// A set of places with its cost; sets of one size are compared field by field.

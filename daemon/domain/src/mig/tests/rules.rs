@@ -4,6 +4,7 @@ use super::recorded::{G1, G1_ME, G2, G3, G4, eight_slots, model_named, models};
 use crate::mig::check::{BrokenRule, check};
 use crate::mig::geometry::{EngineUse, Geometry, GeometryError};
 use crate::mig::load::{GpuLoad, LoadError};
+use crate::mig::placement::{PlacementTable, TieBreak};
 use crate::mig::{MigProfile, MigProfileId, Placement};
 
 fn profile(id: u32, max_instances: u32, placements: &[(u32, u32)]) -> MigProfile {
@@ -189,4 +190,20 @@ fn blocked_slots_stay_within_the_word() {
     assert_eq!(load, GpuLoad::default());
     load.block(Placement { start: 62, size: 9 });
     assert_eq!((load.occupied(), load.occupied_slots()), (0b11 << 62, 2));
+}
+
+#[test]
+fn a_gpu_of_64_slots_is_placed_without_a_table() {
+    let ones: Vec<(u32, u32)> = (0..64).map(|start| (start, 1)).collect();
+    let profiles = [profile(1, 64, &ones), profile(2, 2, &[(0, 32), (32, 32)])];
+    let (one, half) = (MigProfileId(1), MigProfileId(2));
+    let geometry = Geometry::new(&profiles).expect("fine");
+    let table = PlacementTable::new(&geometry, &[one, half], TieBreak::ReturningRoom);
+    let mut load = GpuLoad::of(&geometry, [(one, 63)]).expect("it fits");
+    for (wanted, start) in [(one, 32), (half, 0), (one, 33)] {
+        let choice = table.choose(&[load], wanted).expect("it fits");
+        assert_eq!(choice.start, start);
+        load.add(&geometry, wanted, start).expect("it fits");
+    }
+    assert_eq!(table.choose(&[load], half), None);
 }
