@@ -69,6 +69,8 @@ pub(crate) struct Package {
     pub(crate) dependencies: Vec<String>,
     /// Names of all dependencies, development ones included.
     pub(crate) all_dependencies: Vec<String>,
+    /// Root source files of libraries, programs and test tiers, relative to the repository's root.
+    pub(crate) roots: Vec<String>,
 }
 
 /// The members, as cargo sees them.
@@ -108,5 +110,22 @@ fn package(value: &Value) -> Package {
             .map(|dependency| text(&dependency["name"]))
             .collect(),
         all_dependencies: dependencies.iter().map(|d| text(&d["name"])).collect(),
+        roots: value["targets"]
+            .as_array()
+            .expect("a package has targets")
+            .iter()
+            .map(|target| {
+                (
+                    relative(Path::new(&text(&target["src_path"]))),
+                    &target["kind"][0],
+                )
+            })
+            .filter(|(path, kind)| match kind.as_str() {
+                Some("custom-build") => false,
+                Some("test") => path.starts_with("tests/"),
+                _ => true,
+            })
+            .map(|(path, _)| path)
+            .collect(),
     }
 }
