@@ -10,6 +10,8 @@ use crate::error::PluginError;
 
 /// A socket's path has 108 bytes in `sockaddr_un`, the last of them a NUL.
 const LONGEST_SOCKET_PATH: usize = 107;
+/// Resources of this domain have sockets without it in their names.
+const USUAL_DOMAIN: &str = "nvidia.com";
 /// Inside Register the kubelet dials back for so long; whoever hangs up earlier cancels the dial.
 const KUBELET_DIALS_FOR: Duration = Duration::from_secs(10);
 /// So long the kubelet waits for `PreStartContainer`.
@@ -21,7 +23,8 @@ pub struct PluginSettings {
     /// The kubelet's device-plugins directory, which holds `kubelet.sock`.
     pub kubelet_dir: PathBuf,
     /// Name of our sub-directory of it. The kubelet wipes the sockets beside its own when it starts, not those in
-    /// sub-directories; endpoints are `<socket_dir_name>/<short resource>.sock`.
+    /// sub-directories; endpoints are `<socket_dir_name>/<name>.sock`, and `<socket_dir_name>/<domain>_<name>.sock`
+    /// for domains other than `nvidia.com`.
     pub socket_dir_name: String,
     /// Within this an Allocate is answered.
     pub allocate_deadline: Duration,
@@ -66,8 +69,15 @@ impl PluginSettings {
     }
 
     /// The endpoint of a resource as the kubelet is told.
+    ///
+    /// Names of different domains must not meet on one socket: one that was renamed in the configuration stays
+    /// registered beside its successor.
     pub(crate) fn endpoint(&self, resource: &ResourceName) -> String {
-        format!("{}/{}.sock", self.socket_dir_name, resource.short())
+        let name = match resource.as_str().split_once('/') {
+            Some((domain, name)) if domain != USUAL_DOMAIN => format!("{domain}_{name}"),
+            _ => resource.short().to_owned(),
+        };
+        format!("{}/{name}.sock", self.socket_dir_name)
     }
 
     /// The socket of a resource.

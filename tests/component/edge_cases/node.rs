@@ -137,6 +137,22 @@ async fn a_kubelet_directory_too_deep_for_a_socket_is_a_configuration_mistake() 
     assert!(daemon.log().contains("107"), "{}", daemon.log());
 }
 
+/// A resource that was renamed stays registered, with an empty list, beside its successor.
+#[tokio::test]
+async fn a_resource_may_be_renamed_to_another_domain() {
+    let mut node = Node::new("a100-40gb:1").await;
+    node.daemon.term().await;
+    node.config
+        .push_str("resources:\n  gpu:\n    name: example.com/gpu\n");
+    node.kubelet.restart_by_kill9().await;
+    node.start_daemon();
+    node.daemon.wait_ready().await;
+    node.kubelet
+        .wait_for_allocatable("example.com/gpu", 1)
+        .await;
+    node.kubelet.wait_for_allocatable(GPU, 0).await;
+}
+
 /// Row 18: a directory that cannot be used is said, waited for, and used when it can be.
 #[tokio::test]
 async fn a_daemon_without_a_kubelet_is_alive_not_ready_and_registers_later() {

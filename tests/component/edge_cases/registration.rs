@@ -181,7 +181,10 @@ async fn the_longest_list_fits_into_a_message_and_a_longer_one_is_refused() {
 /// Row 17: one socket cannot serve two resources.
 #[tokio::test]
 async fn two_resources_on_one_socket_are_refused_at_start() {
-    let both = lists(&[("nvidia.com/gpu", gpus(1)), ("example.com/gpu", Vec::new())]);
+    let both = lists(&[
+        ("example.com/gpu", gpus(1)),
+        ("nvidia.com/example.com_gpu", Vec::new()),
+    ]);
     let node = NodeDirs::new();
     let error = PluginUnderTest::start_with(settings(&node.kubelet()), both)
         .err()
