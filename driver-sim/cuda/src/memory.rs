@@ -3,7 +3,6 @@
 use crate::context::current;
 use crate::entry::entries;
 use crate::pointer::Out;
-use crate::process::memory_of;
 
 entries! {
     /// Allocates; the address is a number that nothing lies behind.
@@ -29,8 +28,7 @@ entries! {
         total.require()?;
         let ordinal = current(cx)?;
         cx.reap();
-        let device = cx.here.device(ordinal.cast_signed())?;
-        let memory = memory_of(cx.node, device)?;
+        let memory = cx.here.memory(cx.node, ordinal)?;
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         free.set(size(memory.free))?;
         total.set(size(memory.total - memory.reserved))

@@ -234,6 +234,18 @@ impl Here {
         Ok(address)
     }
 
+    /// Memory of the device of a context as this process may have it: a limit of its cgroup is its total.
+    ///
+    /// # Errors
+    /// INVALID_CONTEXT; UNKNOWN: the GPU is lost.
+    pub(crate) fn memory(&self, node: &Node, ordinal: u32) -> Result<MemoryInfo> {
+        let seat = self.devices.get(ordinal as usize);
+        let client = seat
+            .and_then(|seat| seat.client)
+            .ok_or(Status::INVALID_CONTEXT)?;
+        Ok(node.client_memory(client)?)
+    }
+
     /// Frees device memory.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::path::PathBuf;
 
-use gpushared_driver_sim::{ClientKind, GpuSlot, NO_INSTANCE, Node, NodeSpec, OwnedNode};
+use gpushared_driver_sim::{ClientKind, GpuSlot, NO_INSTANCE, Node, NodeSpec, OwnedNode, Text};
 use gpushared_driver_sim_state::{SharedNode, own_cgroup, pid_namespace};
 use libloading::{Library, Symbol};
 
@@ -132,6 +132,21 @@ mod tests {
         );
         assert_eq!(answer, SUCCESS);
         assert_eq!((total - free) as u64, before + (1 << 30));
+        // A hard limit of the process's cgroup is what there is.
+        sim.with(|node| {
+            node.header.driver_version = Text::new("615.10");
+            let own = own_cgroup().unwrap_or_else(|| "/".to_owned());
+            node.clients[0].cgroup = Text::new(&own);
+            node.set_memory_limits(GpuSlot::new(1), &own, 0, 2 << 30)
+                .unwrap();
+        });
+        let answer = cuda!(
+            lib,
+            cuMemGetInfo_v2: fn(*mut usize, *mut usize),
+            (&raw mut free, &raw mut total)
+        );
+        assert_eq!((answer, total), (SUCCESS, 2 << 30));
+        assert_eq!(free as u64, (1 << 30) - before);
         let answer = cuda!(lib, cuMemAlloc_v2: fn(*mut u64, usize), (&raw mut address, 1 << 40));
         assert_eq!(answer, OUT_OF_MEMORY);
         assert_eq!(

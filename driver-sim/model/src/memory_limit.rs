@@ -74,7 +74,7 @@ impl Node {
     ///
     /// # Errors
     /// As [`Self::gpu`]; NOT_SUPPORTED: a driver before R615, or MIG mode in effect; INVALID_ARGUMENT: no path, or
-    /// soft above hard; NOT_FOUND: the node has no `dmem` controller; INSUFFICIENT_RESOURCES: too many limits.
+    /// soft above hard, or one above the GPU's memory; NOT_FOUND: the node has no `dmem` controller; INSUFFICIENT_RESOURCES: too many limits.
     pub fn set_memory_limits(
         &mut self,
         slot: GpuSlot,
@@ -83,7 +83,8 @@ impl Node {
         hard: u64,
     ) -> Result<()> {
         self.admit_limits(slot, namespace)?;
-        if soft > hard {
+        let total = self.memory(slot)?.total;
+        if soft > hard || soft > total || (hard > total && hard != UNLIMITED) {
             return Err(Code::INVALID_ARGUMENT);
         }
         let limits = &mut self.memory_limits;

@@ -1,39 +1,45 @@
-//! Memory limits per cgroup (R615). The model has no `dmem` controller: every namespace is unknown.
+//! Memory limits per cgroup (R615). A namespace is a cgroup's folder below `/sys/fs/cgroup`, or its path from the root
+//! of the hierarchy. Memory queries of a process inside do not show the limit; CUDA's do.
 
-use gpushared_driver_sim::{Code, Result};
+use std::ffi::c_char;
+
+use gpushared_driver_sim::Result;
 
 use crate::abi::DeviceHandle;
 use crate::abi::device::{GetMemoryLimitsV1, SetMemoryLimitsV1};
-use crate::context::Context;
 use crate::entry::entries;
 use crate::pointer::{CText, In, Out};
 
-/// The first driver branch with memory limits.
-const FIRST_BRANCH: u32 = 615;
+/// Where the hierarchy is mounted.
+const MOUNT: &str = "/sys/fs/cgroup";
 
 entries! {
     /// Sets a soft and a hard limit.
     fn nvmlDeviceSetMemoryLimits_v1(device: DeviceHandle, limits: In<SetMemoryLimitsV1>) |cx| {
-        admit(cx, device)?;
-        let limits = limits.get()?;
+        let gpu = cx.board(device)?;
+        let asked = limits.get()?;
+        let namespace = namespace(asked.name_space)?;
         cx.privileged()?;
-        CText::stored(limits.name_space).get()?;
-        Err(Code::NOT_FOUND)
+        cx.node.set_memory_limits(gpu, &namespace, asked.soft, asked.hard)
     }
 
     /// Reads the limits and what is used.
     fn nvmlDeviceGetMemoryLimits_v1(device: DeviceHandle, limits: Out<GetMemoryLimitsV1>) |cx| {
-        admit(cx, device)?;
-        CText::stored(limits.get()?.name_space).get()?;
-        Err(Code::NOT_FOUND)
+        let gpu = cx.board(device)?;
+        let asked = limits.get()?;
+        let namespace = namespace(asked.name_space)?;
+        cx.reap();
+        let found = cx.node.memory_limits(gpu, &namespace)?;
+        limits.set(GetMemoryLimitsV1 {
+            soft: found.soft, hard: found.hard, used: found.used, ..asked
+        })
     }
 }
 
-fn admit(cx: &Context<'_>, device: DeviceHandle) -> Result<()> {
-    cx.board(device)?;
-    if cx.driver().0 < FIRST_BRANCH {
-        Err(Code::NOT_SUPPORTED)
-    } else {
-        Ok(())
-    }
+fn namespace(stored: *const c_char) -> Result<String> {
+    let path = CText::stored(stored).get()?;
+    let inside = path
+        .strip_prefix(MOUNT)
+        .filter(|rest| rest.starts_with('/'));
+    Ok(inside.unwrap_or(&path).to_owned())
 }

@@ -19,6 +19,8 @@ mod inventory;
 #[cfg(test)]
 mod layouts;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod mig;
 #[cfg(test)]
 mod processes;
