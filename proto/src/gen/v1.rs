@@ -120,7 +120,7 @@ pub mod pod_resources_lister_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Served by the kubelet on <kubelet root>/pod-resources/kubelet.sock, 100 calls a second for all callers together.
+    /// Served by the kubelet on `pod-resources/kubelet.sock` under its root, 100 calls a second for all callers together.
     #[derive(Debug, Clone)]
     pub struct PodResourcesListerClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -306,7 +306,7 @@ pub mod pod_resources_lister_server {
             tonic::Status,
         >;
     }
-    /// Served by the kubelet on <kubelet root>/pod-resources/kubelet.sock, 100 calls a second for all callers together.
+    /// Served by the kubelet on `pod-resources/kubelet.sock` under its root, 100 calls a second for all callers together.
     #[derive(Debug)]
     pub struct PodResourcesListerServer<T> {
         inner: Arc<T>,

@@ -164,7 +164,7 @@ pub mod registration_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Served by the kubelet on <device-plugins>/kubelet.sock.
+    /// Served by the kubelet on `kubelet.sock` in its device-plugins directory.
     #[derive(Debug, Clone)]
     pub struct RegistrationClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -277,7 +277,7 @@ pub mod registration_server {
             request: tonic::Request<super::RegisterRequest>,
         ) -> std::result::Result<tonic::Response<super::Empty>, tonic::Status>;
     }
-    /// Served by the kubelet on <device-plugins>/kubelet.sock.
+    /// Served by the kubelet on `kubelet.sock` in its device-plugins directory.
     #[derive(Debug)]
     pub struct RegistrationServer<T> {
         inner: Arc<T>,
