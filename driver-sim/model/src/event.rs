@@ -110,6 +110,13 @@ impl EventSet {
         }
         None
     }
+
+    /// Whether a GPU of this set is lost: `nvmlEventSetWait` then answers GPU_IS_LOST as soon as nothing is left to
+    /// deliver.
+    pub fn waits_for_lost(&self, node: &Node) -> bool {
+        let mut entries = self.registered.iter().zip(0u32..);
+        entries.any(|(&(types, _), slot)| types != 0 && node.is_lost(GpuSlot::new(slot)))
+    }
 }
 
 impl EventRing {

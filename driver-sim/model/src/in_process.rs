@@ -352,13 +352,15 @@ impl GpuEvents for SimEvents {
         self.driver.call(WAIT, None, doing, |_, _| Ok(()))?;
         let node = self.driver.lock();
         let mut found = None;
+        let mut lost = false;
         let set = &mut self.set;
         let waiting = |node: &mut OwnedNode| {
             // Kinds that the port does not have are passed over.
             while let (None, Some(event)) = (&found, set.poll(node)) {
                 found = convert::event(node, &event);
             }
-            found.is_none()
+            lost = set.waits_for_lost(node);
+            found.is_none() && !lost
         };
         let waited = self
             .driver
@@ -366,6 +368,12 @@ impl GpuEvents for SimEvents {
             .changed
             .wait_timeout_while(node, timeout, waiting);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
+        if found.is_none() && lost {
+            return Err(GpuDriverError::new(
+                doing(),
+                convert::fault(Code::GPU_IS_LOST),
+            ));
+        }
         Ok(found)
     }
 }

@@ -116,6 +116,21 @@ fn a_failed_wait_is_told_and_the_next_one_works() {
 }
 
 #[test]
+fn a_lost_gpu_ends_one_wait_and_the_others_are_waited_for() {
+    let sim = Sim::new(&["h100-80gb", "h100-80gb"]);
+    let mut events = sim.open().events().unwrap();
+    sim.with(|node| node.lose_gpu(slot(0), 0).unwrap());
+    let event = events.wait(SOON).unwrap().unwrap();
+    assert_eq!(event.kind, GpuEventKind::Xid(79));
+    let error = events.wait(SOON).unwrap_err();
+    assert_eq!(error.fault, DriverFault::GpuLost);
+    assert_eq!(events.registered().count(), 1);
+    sim.with(|node| node.inject_xid(slot(1), 31, 0).unwrap());
+    let event = events.wait(SOON).unwrap().unwrap();
+    assert_eq!(event.kind, GpuEventKind::Xid(31));
+}
+
+#[test]
 fn a_gpu_that_came_back_is_waited_for_again() {
     let sim = Sim::new(&["h100-80gb", "h100-80gb"]);
     sim.with(|node| node.unplug_gpu(slot(1)).unwrap());

@@ -39,6 +39,17 @@ fn a_mixed_node_is_observed_with_what_each_gpu_has() {
 }
 
 #[test]
+fn a_wait_for_a_lost_gpu_fails_once_its_events_are_told() {
+    let port = driver(&["t4"]);
+    let mut events = port.events();
+    port.with(|node| node.lose_gpu(GpuSlot::new(0), 0)).unwrap();
+    let told = events.wait(Duration::MAX).unwrap();
+    assert_eq!(told.map(|event| event.kind), Some(GpuEventKind::Xid(79)));
+    let error = events.wait(Duration::MAX).unwrap_err();
+    assert_eq!(error.fault, DriverFault::GpuLost);
+}
+
+#[test]
 fn a_lost_gpu_is_unreadable_and_the_others_are_not() {
     let mut port = driver(&["t4", "t4"]);
     let gpu = uuid(&port, 0);

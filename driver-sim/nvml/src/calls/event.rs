@@ -40,7 +40,7 @@ entries! {
     }
 }
 
-/// `nvmlEventSetWait_v2`: the next event with its instances, or TIMEOUT.
+/// `nvmlEventSetWait_v2`: the next event with its instances, or TIMEOUT, or GPU_IS_LOST when a GPU of the set is.
 ///
 /// # Safety
 /// `data` is null or valid for writing one `nvmlEventData_t`, during the call.
@@ -98,7 +98,14 @@ fn wait(function: Function, set: EventSetHandle, timeout_ms: u32) -> Result<Even
 
 fn next(shared: &SharedNode, set: &Mutex<EventSet>) -> Result<Option<Event>> {
     shared
-        .with_unreaped(|node| loaded(node).map(|()| hold(set).poll(node)))
+        .with_unreaped(|node| {
+            loaded(node)?;
+            let mut set = hold(set);
+            match set.poll(node) {
+                None if set.waits_for_lost(node) => Err(Code::GPU_IS_LOST),
+                found => Ok(found),
+            }
+        })
         .map_err(library::unreachable_node)?
 }
 

@@ -144,3 +144,21 @@ fn a_waiting_thread_is_woken_by_the_event() {
         assert!(waited < Duration::from_secs(30));
     });
 }
+
+#[test]
+fn a_wait_for_a_lost_gpu_ends_once_its_events_are_delivered() {
+    let sim = Sim::new(&["h100-80gb", "h100-80gb"]);
+    let lib = sim.open();
+    let lost = event_set(&lib, XID);
+    let mut other = null_mut();
+    assert_eq!(nvml!(lib, nvmlEventSetCreate(&raw mut other)), SUCCESS);
+    let answer = nvml!(lib, nvmlDeviceRegisterEvents(gpu(&lib, 1), XID, other));
+    assert_eq!(answer, SUCCESS);
+    sim.with(|node| node.lose_gpu(GpuSlot::new(0), 2)).unwrap();
+    let (answer, event) = wait(&lib, lost, 60_000);
+    assert_eq!((answer, event.eventData), (SUCCESS, 79));
+    assert_eq!(wait(&lib, lost, 60_000).0, GPU_IS_LOST);
+    assert_eq!(wait(&lib, other, 0).0, TIMEOUT);
+    sim.with(|node| node.heal(None)).unwrap();
+    assert_eq!(wait(&lib, lost, 0).0, TIMEOUT);
+}
