@@ -161,25 +161,31 @@ impl Node {
     fn list_leased(&mut self) {
         for lease in self.leases.iter() {
             self.resources.insert(lease.resource.clone());
-            if self.listed.contains_key(&lease.id) {
-                continue;
-            }
             let place = lease.id.place().clone();
             let gpu = self
                 .inventory
                 .as_ref()
                 .and_then(|inventory| inventory.gpu(place.gpu()));
-            let placement = match &place {
+            let extent = match &place {
                 Place::Gpu(_) => None,
                 Place::Mig { profile, start, .. } => gpu
                     .and_then(|gpu| gpu.profile(*profile))
                     .and_then(|profile| profile.placements.iter().find(|p| p.start == *start))
-                    .copied()
-                    .or(Some(Placement {
-                        start: *start,
-                        size: 1,
-                    })),
+                    .copied(),
             };
+            if let Some(known) = self.listed.get_mut(&lease.id) {
+                // listed before its GPU was described
+                known.slice.placement = extent.or(known.slice.placement);
+                known.numa_node = gpu.map_or(known.numa_node, |gpu| gpu.facts.numa_node);
+                continue;
+            }
+            let placement = extent.or(match &place {
+                Place::Gpu(_) => None,
+                Place::Mig { start, .. } => Some(Placement {
+                    start: *start,
+                    size: 1,
+                }),
+            });
             let listed = Listed {
                 resource: lease.resource.clone(),
                 slice: Slice { place, placement },
@@ -332,20 +338,37 @@ impl Node {
             .collect()
     }
 
-    /// The place of a GPU instance that is there now.
+    /// The place of a GPU instance that is there now, offered or not: an event of one that is not offered says
+    /// nothing about the rest of its GPU.
     #[must_use]
     pub fn place_of(&self, gpu: &GpuUuid, instance: GpuInstanceId) -> Option<Place> {
-        let of_instance = |handles: &Handles| {
-            handles.gpu == *gpu
-                && handles
-                    .mig
-                    .as_ref()
-                    .is_some_and(|mig| mig.gpu_instance == instance)
+        let state = self.inventory.as_ref()?.gpu(gpu)?;
+        let found = state.instances.iter().find(|known| known.id == instance)?;
+        Some(Place::Mig {
+            gpu: gpu.clone(),
+            profile: found.profile,
+            start: found.placement.start,
+        })
+    }
+
+    /// The driver describes the GPU, and says that there is no such MIG device on it.
+    #[must_use]
+    pub fn is_gone(&self, place: &Place) -> bool {
+        let Place::Mig {
+            gpu,
+            profile,
+            start,
+        } = place
+        else {
+            return false;
         };
-        self.listed
-            .values()
-            .find(|listed| listed.handles.as_ref().is_some_and(of_instance))
-            .map(|listed| listed.slice.place.clone())
+        let state = self.inventory.as_ref().and_then(|all| all.gpu(gpu));
+        state.is_some_and(|state| {
+            !state
+                .instances
+                .iter()
+                .any(|known| known.profile == *profile && known.placement.start == *start)
+        })
     }
 
     /// Every GPU that has something listed, or that the driver describes.

@@ -212,3 +212,55 @@ fn a_lost_gpu_keeps_its_name_and_its_place_in_every_list() {
         [0, 1, 2].map(|n: usize| statuses[n].present)
     );
 }
+
+#[test]
+fn an_instance_that_is_not_offered_has_a_place_all_the_same() {
+    let split = instance(2, 4, &[1, 1]);
+    let mut node = Node::new(
+        policy(),
+        LeaseTable::default(),
+        HealthBook::default(),
+        BTreeSet::new(),
+    );
+    node.observe(inventory(vec![gpu(
+        0,
+        MigMode::Enabled,
+        vec![instance(1, 0, &[3]), split],
+    )]));
+    let uuid = gpu(0, MigMode::Enabled, vec![]).facts.uuid;
+    let place = |start| Place::Mig {
+        gpu: uuid.clone(),
+        profile: crate::mig::MigProfileId(9),
+        start,
+    };
+    for (id, start) in [(1, 0), (2, 4)] {
+        assert_eq!(node.place_of(&uuid, GpuInstanceId(id)), Some(place(start)));
+        assert!(!node.is_gone(&place(start)));
+    }
+    assert_eq!(node.place_of(&uuid, GpuInstanceId(3)), None);
+    node.observe(inventory(vec![gpu(0, MigMode::Enabled, vec![])]));
+    assert!(node.is_gone(&place(0)));
+    node.observe(inventory(vec![]));
+    assert!(
+        !node.is_gone(&place(0)),
+        "nobody knows while the GPU is away"
+    );
+}
+
+#[test]
+fn a_leased_place_has_its_extent_as_soon_as_its_gpu_is_described() {
+    let uuid = gpu(0, MigMode::Enabled, vec![]).facts.uuid;
+    let id = PluginDeviceId::from(Place::Mig {
+        gpu: uuid,
+        profile: crate::mig::MigProfileId(9),
+        start: 4,
+    });
+    let mut leases = LeaseTable::default();
+    leases.remember(1, &id, &"nvidia.com/mig-3g.40gb".parse().expect("valid"));
+    let mut node = Node::new(policy(), leases, HealthBook::default(), BTreeSet::new());
+    node.observe(inventory(vec![gpu(0, MigMode::Enabled, vec![])]));
+    let statuses = node.gpu_statuses();
+    assert_eq!(statuses[0].slices[0].placement, Some((4, 4)));
+    node.observe(inventory(vec![]));
+    assert_eq!(node.gpu_statuses()[0].slices[0].placement, Some((4, 4)));
+}
