@@ -50,7 +50,7 @@ pub struct Durable {
     journal: Journal<Document>,
     sync: JournalSync,
     /// reconciler --wishes--> journal thread
-    sync_tx: mpsc::Sender<()>,
+    sync_tx: mpsc::SyncSender<()>,
     epoch: u64,
     sequence: u64,
     /// Standing grants and their places.
@@ -72,7 +72,8 @@ impl Durable {
         let (journal, loaded) =
             Journal::<Document>::open(state_dir.join(FILE_NAME), DOCUMENT_VERSION, now)?;
         let sync = journal.sync_side();
-        let (sync_tx, sync_rx) = mpsc::channel();
+        // one wish is enough: a sync takes the latest record
+        let (sync_tx, sync_rx) = mpsc::sync_channel(1);
         let thread_side = sync.clone();
         let spawned = std::thread::Builder::new()
             .name("journal".to_owned())
@@ -118,8 +119,8 @@ impl Durable {
             grants: self.grants.clone(),
             resources: node.resources().clone(),
         })?;
-        // fails only without a thread, which was said when it could not be started
-        self.sync_tx.send(()).ok();
+        // fails when a wish is waiting already, or without a thread, which was said when it could not be started
+        self.sync_tx.try_send(()).ok();
         Ok(())
     }
 
