@@ -164,7 +164,8 @@ async fn drain(running: &mut Running, grace: Duration) -> Result<(), AppError> {
 
 /// A configuration that is wrong changes nothing; one that is right changes what may change while running.
 async fn reload(current: &mut Config, path: &Path, level: &LevelHandle, running: &Running) {
-    let wanted = match load_config(path, path) {
+    // no default here: a file that vanished must not turn every setting back, exclusions among them
+    let wanted = match load_config(path, Path::new("")) {
         Ok(wanted) => wanted,
         Err(mistakes) => {
             for mistake in mistakes {
