@@ -160,10 +160,20 @@ impl Reconciler {
                 ids,
                 reply,
             } => {
+                if reply.is_closed() {
+                    return Ok(());
+                }
+                let before = self.node.leases.clone();
                 let answer = self.allocate(&resource, &ids);
                 // before the answer: the next pod must not be given what overlaps
                 self.publish();
-                drop(reply.send(answer));
+                if reply.send(answer).is_err_and(|unheard| unheard.is_ok()) {
+                    tracing::warn!(%resource, "Allocate taken back: nobody waited for its answer any more");
+                    self.node.leases = before;
+                    self.drop_grants();
+                    self.persist();
+                    self.publish();
+                }
             }
             Message::Prefer {
                 available,
@@ -343,10 +353,16 @@ impl Reconciler {
         }
     }
 
-    /// Writes the CDI files of standing grants whose places are there.
+    /// Writes the CDI files of standing grants whose places are there, and removes those of MIG devices that are
+    /// gone: the driver gives the number of an instance again, and the file would open another pod's.
     fn restore_grants(&mut self) {
         for (grant, ids) in &self.durable.grants {
             let Some(handles) = self.node.handles(ids) else {
+                if ids.iter().any(|id| self.node.is_gone(id.place()))
+                    && let Err(error) = self.grants.remove(grant)
+                {
+                    tracing::error!(%grant, error = %Chain(&error), "CDI file of a MIG device that is gone not removed");
+                }
                 continue;
             };
             match self.grants.restore(grant, &handles) {
@@ -361,7 +377,9 @@ impl Reconciler {
 
     fn reload(&mut self, config: Config) {
         self.node.set_policy(config.offers.clone());
-        self.config = config;
+        // what `auto` came to mean at the start stands
+        let strategy = self.config.strategy;
+        self.config = Config { strategy, ..config };
         self.channels.view_tx.send_modify(|view| view.rescan += 1);
         self.persist();
         self.publish();

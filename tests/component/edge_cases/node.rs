@@ -269,6 +269,37 @@ async fn mig_devices_that_an_operator_removes_stay_listed_as_unhealthy() {
     node.kubelet.wait_for_allocatable(MIG, 1).await;
 }
 
+/// The driver gives the number of an instance to the next one: a container that starts again must not get that.
+#[tokio::test]
+async fn a_container_whose_mig_device_is_gone_does_not_start_with_the_next_one() {
+    let node = Node::before_ready("a100-40gb:1", |gpus| {
+        gpus.enable_mig(0);
+        gpus.create_mig(0, "1g.5gb", 1);
+    })
+    .await;
+    node.kubelet.wait_for_allocatable(MIG, 1).await;
+    let pod = node
+        .kubelet
+        .run_pod(PodSpec::one("a", MIG, 1))
+        .await
+        .unwrap();
+    node.gpus
+        .gpusim(&["mig", "destroy"], &["--gpu", "0", "--all"]);
+    node.gpus.create_mig(0, "2g.10gb", 1);
+    node.kubelet
+        .wait_for_allocatable("nvidia.com/mig-2g.10gb", 1)
+        .await;
+    node.kubelet
+        .restart_container(&pod, "main")
+        .await
+        .unwrap_err();
+    node.gpus
+        .gpusim(&["mig", "destroy"], &["--gpu", "0", "--all"]);
+    node.gpus.create_mig(0, "1g.5gb", 1);
+    node.kubelet.wait_for_allocatable(MIG, 1).await;
+    node.kubelet.restart_container(&pod, "main").await.unwrap();
+}
+
 /// A further case: the resource is taken out of the configuration while a pod holds a device.
 #[tokio::test]
 async fn a_resource_that_is_no_longer_offered_leaves_its_pods_alone() {
@@ -318,8 +349,17 @@ async fn a_wrong_configuration_on_reload_changes_nothing() {
     let node = Node::new("a100-40gb:1").await;
     fs::write(node.dirs.etc().join("config.yaml"), "driver: [").unwrap();
     node.daemon.hup();
-    let said = || node.daemon.log().contains("Configuration not reloaded");
-    wait_until("the daemon says that it did not reload", said).await;
+    let said = |times| {
+        node.daemon
+            .log()
+            .matches("Configuration not reloaded")
+            .count()
+            == times
+    };
+    wait_until("the daemon says that it did not reload", || said(1)).await;
+    fs::remove_file(node.dirs.etc().join("config.yaml")).unwrap();
+    node.daemon.hup();
+    wait_until("a file that is gone is no configuration", || said(2)).await;
     node.kubelet
         .run_pod(PodSpec::one("a", GPU, 1))
         .await
