@@ -240,9 +240,11 @@ impl HealthBook {
         };
         for (id, list) in &mut self.conditions {
             if id.place().gpu() == gpu {
-                list.retain(|condition| match condition.recovery {
+                list.retain_mut(|condition| match condition.recovery {
                     Recovery::WhenProbed => false,
                     Recovery::AfterQuiet => {
+                        // a clock that was set back must not stretch the quiet period until it has caught up
+                        condition.last = condition.last.min(now);
                         !was_reset && now.saturating_sub(condition.last) < quiet_period
                     }
                     Recovery::AfterReset => !was_reset,
@@ -310,6 +312,15 @@ mod tests {
         assert!(!book.probe(200, &gpu(0), good(), QUIET));
         assert!(book.probe(219, &gpu(0), good(), QUIET));
         assert!(book.is_healthy(&mig(0, 0)));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_stretch_the_quiet_period() {
+        let mut book = HealthBook::default();
+        book.xid(1_000_000, mig(0, 0), 109, &XidTable::default());
+        assert!(!book.probe(100, &gpu(0), good(), QUIET));
+        assert!(!book.probe(159, &gpu(0), good(), QUIET));
+        assert!(book.probe(160, &gpu(0), good(), QUIET));
     }
 
     #[test]
