@@ -23,6 +23,8 @@ use reader::{Section, read_file};
 
 /// Longest path of a Unix socket, in bytes (`sun_path` less the final zero).
 pub const LONGEST_SOCKET_PATH: usize = 107;
+/// As long a socket below the kubelet's directory as the profiles of today bring about.
+const A_LONG_SOCKET: &str = "gpushared/mig-1g.10gb.me.sock";
 
 /// How devices reach a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -301,7 +303,7 @@ fn read_kubelet(section: &mut Section<'_>) -> KubeletConfig {
     check_socket(
         section,
         "devicePlugins",
-        &device_plugins.join("kubelet.sock"),
+        &device_plugins.join(A_LONG_SOCKET),
     );
     KubeletConfig {
         device_plugins,
@@ -343,9 +345,20 @@ fn read_offers(section: &mut Section<'_>) -> OfferPolicy {
         }
         offered.then_some(domain)
     });
+    if let (Some(gpu), Some(domain)) = (&gpu, &mig_domain)
+        && gpu.as_str().starts_with(&format!("{domain}/mig-"))
+    {
+        let text = format!("{gpu} could be the name of MIG devices too, see mig.domain");
+        section.mistake("gpu", text);
+    }
     let excluded: BTreeSet<GpuUuid> = section
         .list("exclude", |text| {
-            text.parse::<GpuUuid>().map_err(|error| error.to_string())
+            // NVML writes small letters, and an exclusion that matches nothing would go unnoticed
+            let uuid = text.strip_prefix("GPU-").map_or_else(
+                || text.to_owned(),
+                |rest| format!("GPU-{}", rest.to_ascii_lowercase()),
+            );
+            uuid.parse::<GpuUuid>().map_err(|error| error.to_string())
         })
         .into_iter()
         .collect();

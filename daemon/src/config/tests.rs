@@ -95,3 +95,23 @@ fn the_example_file_is_the_default_configuration() {
     let example = include_str!("../../../systemd/config.example.yaml");
     assert_eq!(Config::parse(example), Config::parse(""));
 }
+
+#[test]
+fn an_excluded_gpu_may_be_written_in_capitals() {
+    let text = "resources: {exclude: [GPU-0F1E2D3C-4B5A-6978-8796-A5B4C3D2E1F0]}";
+    let config = Config::parse(text).expect("valid");
+    let excluded: Vec<&str> = config.offers.excluded.iter().map(GpuUuid::as_str).collect();
+    assert_eq!(excluded, ["GPU-0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"]);
+}
+
+#[test]
+fn whole_gpus_may_not_take_the_name_of_mig_devices() {
+    let text = "resources: {gpu: {name: nvidia.com/mig-1g.10gb}}";
+    assert!(mistakes(text)[0].contains("mig.domain"));
+    Config::parse(&format!("{text}\n").replace("}}", "}, mig: {offer: false}}")).expect("valid");
+}
+
+#[test]
+fn a_key_that_is_there_twice_is_a_mistake() {
+    assert_eq!(mistakes("leases: {grace: 5s, grace: 20s}").len(), 1);
+}
