@@ -118,6 +118,7 @@ async fn serve(
     let shutdown = CancellationToken::new();
     let mut running = app.spawn(&shutdown);
     tell(notifier.ready());
+    tell(notifier.status("running"));
     loop {
         tokio::select! {
             _ = terminate.recv() => break tracing::info!(signal = "SIGTERM", "Stopping"),
