@@ -265,7 +265,7 @@ impl Context<'_> {
     /// # Errors
     /// NO_PERMISSION.
     pub(crate) fn privileged(&self) -> Result<()> {
-        if may_change() {
+        if is_privileged() {
             Ok(())
         } else {
             Err(Code::NO_PERMISSION)
@@ -282,9 +282,9 @@ fn stale(code: Code) -> Code {
     }
 }
 
-/// Whether this process may change the node. The user id is asked each time (setuid programs change it), the
+/// Whether this process may do what is root's. The user id is asked each time (setuid programs change it), the
 /// environment once.
-fn may_change() -> bool {
+pub(crate) fn is_privileged() -> bool {
     const UNKNOWN: u8 = 0;
     const NO: u8 = 1;
     const YES: u8 = 2;

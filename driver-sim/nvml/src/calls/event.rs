@@ -3,12 +3,12 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use gpushared_driver_sim::{Code, Event, EventSet, Function, GpuSlot, Result};
+use gpushared_driver_sim::{Code, Event, EventSet, Function, GpuSlot, NO_INSTANCE, Result};
 use gpushared_driver_sim_state::SharedNode;
 
 use crate::abi::event::{EventDataV1, EventDataV2};
 use crate::abi::{DeviceHandle, EventSetHandle, Return};
-use crate::context::gpu_handle;
+use crate::context::{gpu_handle, is_privileged};
 use crate::entry::{entries, guarded, loaded, unlocked};
 use crate::library;
 use crate::local::{EVENT_SETS, hold};
@@ -101,7 +101,9 @@ fn next(shared: &SharedNode, set: &Mutex<EventSet>) -> Result<Option<Event>> {
         .with_unreaped(|node| {
             loaded(node)?;
             let mut set = hold(set);
-            match set.poll(node) {
+            // Events of single instances are for the privileged; others get those of the whole GPU.
+            let mine = |event: &Event| event.gi == NO_INSTANCE || is_privileged();
+            match std::iter::from_fn(|| set.poll(node)).find(mine) {
                 None if set.waits_for_lost(node) => Err(Code::GPU_IS_LOST),
                 found => Ok(found),
             }

@@ -48,9 +48,8 @@ entries! {
         const UNSIGNED_INT: u32 = 1;
         let gpu = cx.board(device)?;
         let room = count.get()?;
-        value_type.set(UNSIGNED_INT)?;
-        if samples.is_null() {
-            return count.set(1);
+        if room == 0 && !samples.is_null() {
+            return Err(Code::INVALID_ARGUMENT);
         }
         cx.reap();
         let now_ns = cx.now_ns;
@@ -62,6 +61,10 @@ entries! {
             6 => cx.node.clocks(gpu, now_ns)?.1,
             _ => return Err(Code::NOT_SUPPORTED),
         };
+        value_type.set(UNSIGNED_INT)?;
+        if samples.is_null() {
+            return count.set(1);
+        }
         let timestamp_us = now_ns / 1000;
         if timestamp_us <= last_seen_us {
             return Err(Code::NOT_FOUND);

@@ -1,9 +1,12 @@
 //! A second process with its own copy of the library sees the same node at once.
 
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::ptr::null_mut;
 
+use gpushared_driver_sim::GpuSlot;
+use gpushared_driver_sim_state::SharedNode;
 use nvml_wrapper_sys::bindings as sys;
 
 use crate::harness::*;
@@ -43,7 +46,7 @@ fn other_process() {
         return;
     };
     // SAFETY: the library has no initialisers with preconditions.
-    let lib = unsafe { sys::NvmlLib::new(library) }.unwrap();
+    let lib = unsafe { sys::NvmlLib::new(&library) }.unwrap();
     assert_eq!(nvml!(lib, nvmlInit_v2()), SUCCESS);
     let device = gpu(&lib, 0);
     match action.as_str() {
@@ -73,6 +76,34 @@ fn other_process() {
                 "answer:{}",
                 nvml!(lib, nvmlDeviceSetPersistenceMode(device, 1))
             );
+        }
+        "wait for Xids" => {
+            let mut set = null_mut();
+            assert_eq!(nvml!(lib, nvmlEventSetCreate(&raw mut set)), SUCCESS);
+            assert_eq!(
+                nvml!(lib, nvmlDeviceRegisterEvents(device, 8, set)),
+                SUCCESS
+            );
+            let dir = Path::new(&library).ancestors().nth(2).unwrap();
+            let node = SharedNode::open(dir).unwrap();
+            node.with_unreaped(|node| {
+                let slot = GpuSlot::new(0);
+                let gi = node.gpu(slot).unwrap().instances().next().unwrap().id();
+                node.inject_mig_xid(slot, gi, None, 13, 1).unwrap();
+                node.inject_xid(slot, 48, 1).unwrap();
+            })
+            .unwrap();
+            let mut xids = Vec::new();
+            loop {
+                // SAFETY: plain C data; all zeroes is a value.
+                let mut event: sys::nvmlEventData_t = unsafe { std::mem::zeroed() };
+                match nvml!(lib, nvmlEventSetWait_v2(set, &raw mut event, 0)) {
+                    SUCCESS => xids.push(event.eventData),
+                    TIMEOUT => break,
+                    other => panic!("{other}"),
+                }
+            }
+            println!("answer:{xids:?}");
         }
         "look at instances" => {
             let mut count = 0;
@@ -150,7 +181,7 @@ fn only_root_or_a_declared_user_changes_the_node_or_looks_at_instances() {
         return;
     }
     sim.with(|node| {
-        let slot = gpushared_driver_sim::GpuSlot::new(0);
+        let slot = GpuSlot::new(0);
         node.set_mig_mode(slot, 1, 1).unwrap();
         node.create_gi(slot, 0, None, 1).unwrap();
     });
@@ -163,12 +194,14 @@ fn only_root_or_a_declared_user_changes_the_node_or_looks_at_instances() {
     assert_eq!(answer("persistence", &as_nobody), NO_PERMISSION.to_string());
     let refused = format!("{:?}", [NO_PERMISSION; 5]);
     assert_eq!(answer("look at instances", &as_nobody), refused);
+    assert_eq!(answer("wait for Xids", &as_nobody), "[48]");
     let as_declared = |command: &mut Command| {
         command.uid(NOBODY).env("GPUSIM_ANY_UID", "1");
     };
     assert_eq!(answer("persistence", &as_declared), SUCCESS.to_string());
     let allowed = format!("{:?}", [SUCCESS; 5]);
     assert_eq!(answer("look at instances", &as_declared), allowed);
+    assert_eq!(answer("wait for Xids", &as_declared), "[13, 48]");
 }
 
 #[test]
