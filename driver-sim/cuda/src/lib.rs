@@ -15,7 +15,7 @@
 //! - `device`, `context`, `memory`, `lookup`, `texts`: the exported functions;  `status`: result codes.
 //!
 //! Threads: none of its own. Locks: this process's state, then the node's; neither across a call. In a child
-//! after `fork` every call answers NOT_INITIALIZED, as in the real driver.
+//! after `fork` every call on devices, `cuInit` with them, answers NOT_INITIALIZED, as in the real driver.
 
 mod context;
 mod device;

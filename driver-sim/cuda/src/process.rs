@@ -76,14 +76,11 @@ pub(crate) fn node() -> Result<Arc<SharedNode>> {
 /// `cuInit`: takes the devices that this process sees; a second time changes nothing.
 ///
 /// # Errors
-/// NO_DEVICE; SYSTEM_DRIVER_MISMATCH.
+/// NO_DEVICE; SYSTEM_DRIVER_MISMATCH; NOT_INITIALIZED: this is a child after `fork` of an initialised process.
 pub(crate) fn initialise(shared: &Arc<SharedNode>, node: &Node) -> Result<()> {
     let mut here = here();
-    if here
-        .as_ref()
-        .is_some_and(|here| here.pid == std::process::id())
-    {
-        return Ok(());
+    if here.is_some() {
+        return initialised(&mut here).map(|_| ());
     }
     node.init()?;
     let variable = std::env::var("CUDA_VISIBLE_DEVICES").ok();
