@@ -103,7 +103,6 @@ const LAYERS: &[Layer] = &[
             "gpushared-nvml",
             "gpushared-host",
             "gpushared-device-plugin",
-            "gpushared-driver-sim",
         ],
         outside: None,
         forbidden: NO_DRIVER,
