@@ -8,6 +8,9 @@
 //! | `env` | `NVIDIA_VISIBLE_DEVICES` with the UUIDs |
 //!
 //! `void` keeps an NVIDIA runtime from adding every GPU because an image says `NVIDIA_VISIBLE_DEVICES=all`.
+//! No `CUDA_VISIBLE_DEVICES`: CUDA finds what the device nodes open, and a container that asks for two resources would get
+//! two values, of which kubelet and runtime keep one. With `env` that cannot be helped: there a container must ask for one
+//! resource only.
 //! The kubelet stores the answer and replays it for ever, so a CDI name never stands for other places: it is made
 //! from the grant's id, and [`Grants::restore`] writes its file again after a reboot or a change of the driver.
 
@@ -22,7 +25,6 @@ use gpushared_host::device_nodes::{DeviceNodeError, DeviceNodeRoots};
 use crate::config::DeviceListStrategy;
 
 const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
-const CUDA_VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
 /// Vendor of our CDI devices.
 pub(crate) const CDI_VENDOR: &str = "gpushared.io";
 /// Class of our CDI devices.
@@ -167,16 +169,6 @@ impl Grants {
         edits
             .env
             .insert(VISIBLE_DEVICES.to_owned(), "void".to_owned());
-        let mig: Vec<&str> = handles
-            .iter()
-            .filter_map(|handles| handles.mig.as_ref())
-            .map(|mig| mig.uuid.as_str())
-            .collect();
-        if !mig.is_empty() {
-            edits
-                .env
-                .insert(CUDA_VISIBLE_DEVICES.to_owned(), mig.join(","));
-        }
         Ok(edits)
     }
 }

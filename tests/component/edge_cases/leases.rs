@@ -65,6 +65,41 @@ async fn a_pod_gets_a_gpu_by_device_nodes_where_there_is_no_cdi() {
     assert_eq!(std::fs::read_dir(node.dirs.cdi()).unwrap().count(), 0);
 }
 
+/// The kubelet keeps the first of two values for one name and says nothing, so there must not be two.
+#[tokio::test]
+async fn two_resources_of_one_container_do_not_contradict_each_other() {
+    const MIG: [&str; 2] = ["nvidia.com/mig-1g.5gb", "nvidia.com/mig-2g.10gb"];
+    for strategy in ["cdi", "device-nodes"] {
+        let mut node = Node::before_ready("a100-40gb:2", |gpus| {
+            gpus.enable_mig(1);
+            gpus.create_mig(1, "1g.5gb", 1);
+            gpus.create_mig(1, "2g.10gb", 1);
+        })
+        .await;
+        node.daemon.term().await;
+        node.config = node.config.replace(
+            "deviceListStrategy: cdi",
+            &format!("deviceListStrategy: {strategy}"),
+        );
+        node.start_daemon();
+        node.daemon.wait_ready().await;
+        for resource in [GPU, MIG[0], MIG[1]] {
+            node.kubelet.wait_for_allocatable(resource, 1).await;
+        }
+        let main = ContainerSpec::new("main")
+            .limit(GPU, 1)
+            .limit(MIG[0], 1)
+            .limit(MIG[1], 1);
+        let pod = PodSpec::new("a").container(main);
+        let pod = node.kubelet.run_pod(pod).await.unwrap();
+        let container = node.kubelet.container(&pod, "main").unwrap();
+        assert_eq!(container.env["NVIDIA_VISIBLE_DEVICES"], "void");
+        assert!(!container.env.contains_key("CUDA_VISIBLE_DEVICES"));
+        let conflicts = |event: &Event| matches!(event, Event::Conflict { .. });
+        assert!(!node.kubelet.events().iter().any(conflicts), "{strategy}");
+    }
+}
+
 /// `/dev/nvidia0`, not `/dev/nvidiactl`.
 fn is_gpu(path: &str) -> bool {
     let number = path.strip_prefix("/dev/nvidia");
