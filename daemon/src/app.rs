@@ -91,7 +91,7 @@ impl App {
             inventory,
         } = hardware;
         let now = unix_now();
-        let (mut durable, recovered) = Durable::open(&config.state_dir, now)
+        let (mut durable, recovered) = Durable::open(&config.run_dir, &config.state_dir, now)
             .map_err(|error| AppError::system("opening the journal", &error))?;
         let lost = recovery::tell_faults(&recovered);
         let driver_info = inventory.driver.clone();

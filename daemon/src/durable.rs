@@ -64,13 +64,18 @@ fn random() -> u64 {
 }
 
 impl Durable {
-    /// Opens the journal in the state directory and starts its thread.
+    /// Opens the journal, its quick copy in the run directory and its durable one in the state directory, and starts
+    /// its thread.
     ///
     /// # Errors
     /// When a newer version wrote it, or the directory cannot be used.
-    pub fn open(state_dir: &Path, now: u64) -> Result<(Self, Recovered), JournalError> {
-        let (journal, loaded) =
-            Journal::<Document>::open(state_dir.join(FILE_NAME), DOCUMENT_VERSION, now)?;
+    pub fn open(
+        run_dir: &Path,
+        state_dir: &Path,
+        now: u64,
+    ) -> Result<(Self, Recovered), JournalError> {
+        let (quick, durable) = (run_dir.join(FILE_NAME), state_dir.join(FILE_NAME));
+        let (journal, loaded) = Journal::<Document>::open(quick, durable, DOCUMENT_VERSION, now)?;
         let sync = journal.sync_side();
         // one wish is enough: a sync takes the latest record
         let (sync_tx, sync_rx) = mpsc::sync_channel(1);

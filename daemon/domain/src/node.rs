@@ -3,18 +3,19 @@
 //! Invariants: a listed ID stays listed for the life of this value; an ID belongs to one resource; a place that is
 //! not there, not healthy, or that overlaps another one's lease is listed unhealthy.
 
+mod report;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::device_id::PluginDeviceId;
 use crate::health::HealthBook;
-use crate::ids::{ContainerRef, GpuIndex, GpuInstanceId, GpuUuid};
+use crate::ids::{ContainerRef, GpuInstanceId, GpuUuid};
 use crate::inventory::{GpuFacts, Inventory};
 use crate::lease::LeaseTable;
-use crate::mig::{MigMode, Placement};
+use crate::mig::Placement;
 use crate::offer::{Handles, OfferPolicy, OfferedSlice, Offers, offers};
 use crate::resource::ResourceName;
 use crate::slice::{Place, Slice, SliceKind};
-use crate::status::{GpuStatus, LeaseStatus, ResourceStatus, SliceStatus};
 
 /// A place that is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,9 @@ pub struct Listed {
     /// The driver's names; `None` while the place is not there.
     pub handles: Option<Handles>,
 }
+
+/// What is leased, by GPU.
+type LeasedSlices<'a> = BTreeMap<&'a GpuUuid, Vec<(&'a PluginDeviceId, &'a Slice)>>;
 
 /// Why places cannot be given out. The text is read by the person whose pod it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -205,9 +209,10 @@ impl Node {
             .map(|resource| (resource.clone(), Vec::new()))
             .collect();
         let mut ordered: Vec<_> = self.listed.iter().collect();
-        ordered.sort_by_key(|(id, listed)| self.position(id, listed));
+        ordered.sort_by_cached_key(|(id, listed)| self.position(id, listed));
+        let leased = self.leased_slices();
         for (id, listed) in ordered {
-            let healthy = self.is_healthy(id, listed);
+            let healthy = self.is_healthy(id, listed, &leased);
             lists.entry(listed.resource.clone()).or_default().push((
                 id.clone(),
                 healthy,
@@ -232,10 +237,29 @@ impl Node {
         )
     }
 
-    fn is_healthy(&self, id: &PluginDeviceId, listed: &Listed) -> bool {
+    fn is_healthy(&self, id: &PluginDeviceId, listed: &Listed, leased: &LeasedSlices<'_>) -> bool {
+        let overlaps = |others: &Vec<(&PluginDeviceId, &Slice)>| {
+            others
+                .iter()
+                .any(|(other, slice)| *other != id && slice.overlaps(&listed.slice))
+        };
         listed.handles.is_some()
             && self.health.is_healthy(&listed.slice.place)
-            && self.overlapping_lease(id, listed).is_none()
+            && !leased.get(listed.slice.place.gpu()).is_some_and(overlaps)
+    }
+
+    fn leased_slices(&self) -> LeasedSlices<'_> {
+        let mut leased = LeasedSlices::new();
+        for lease in self.leases.iter() {
+            if let Some(listed) = self.listed.get(&lease.id) {
+                let gpu = listed.slice.place.gpu();
+                leased
+                    .entry(gpu)
+                    .or_default()
+                    .push((&lease.id, &listed.slice));
+            }
+        }
+        leased
     }
 
     fn overlapping_lease(&self, id: &PluginDeviceId, listed: &Listed) -> Option<&PluginDeviceId> {
@@ -422,96 +446,6 @@ impl Node {
             let position = ordered.iter().position(|((_, _, known), _)| known == id)?;
             Some((position, ordered[position].1))
         })
-    }
-
-    /// GPUs with their slices, for operators, in NVML order; lost ones with what was known of them.
-    #[must_use]
-    pub fn gpu_statuses(&self) -> Vec<GpuStatus> {
-        let mut statuses: Vec<GpuStatus> = self
-            .gpus()
-            .iter()
-            .map(|uuid| self.gpu_status(uuid))
-            .collect();
-        statuses.sort_by_key(|gpu| gpu.index);
-        statuses
-    }
-
-    fn gpu_status(&self, uuid: &GpuUuid) -> GpuStatus {
-        let state = self
-            .inventory
-            .as_ref()
-            .and_then(|inventory| inventory.gpu(uuid));
-        let facts = self.facts.get(uuid);
-        let mut slices: Vec<_> = self
-            .listed
-            .iter()
-            .filter(|(_, listed)| listed.slice.place.gpu() == uuid)
-            .collect();
-        slices.sort_by_key(|(id, listed)| self.position(id, listed));
-        GpuStatus {
-            uuid: uuid.clone(),
-            index: facts.map_or(GpuIndex(u32::MAX), |facts| facts.index),
-            name: facts.map_or_else(|| "unknown GPU".to_owned(), |facts| facts.name.clone()),
-            memory_mib: facts.map_or(0, |facts| facts.memory_bytes >> 20),
-            pci: facts.map_or_else(String::new, |facts| facts.pci.to_string()),
-            numa_node: facts.and_then(|facts| facts.numa_node),
-            mig_mode: state.map_or(MigMode::Unsupported, |state| state.mig_mode),
-            present: state.is_some(),
-            conditions: self.health.of(&Place::Gpu(uuid.clone())).cloned().collect(),
-            slices: slices
-                .iter()
-                .map(|(id, listed)| self.slice_status(id, listed))
-                .collect(),
-        }
-    }
-
-    fn slice_status(&self, id: &PluginDeviceId, listed: &Listed) -> SliceStatus {
-        let why = self.why_unhealthy(id);
-        SliceStatus {
-            id: id.to_string(),
-            kind: listed.slice.place.kind(),
-            resource: listed.resource.to_string(),
-            placement: listed
-                .slice
-                .placement
-                .map(|placement| (placement.start, placement.size)),
-            mig_uuid: listed
-                .handles
-                .as_ref()
-                .and_then(|handles| handles.mig.as_ref())
-                .map(|mig| mig.uuid.clone()),
-            healthy: why.is_empty(),
-            why_unhealthy: why,
-            lease: self.leases.get(id).map(|lease| LeaseStatus {
-                state: lease.state.to_string(),
-                container: lease.container.clone(),
-                granted_at: lease.granted_at,
-            }),
-        }
-    }
-
-    /// Resources with their counts, for operators; `registered` says which the kubelet knows.
-    #[must_use]
-    pub fn resource_statuses(
-        &self,
-        registered: impl Fn(&ResourceName) -> bool,
-    ) -> Vec<ResourceStatus> {
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        self.lists()
-            .into_iter()
-            .map(|(name, devices)| ResourceStatus {
-                registered: registered(&name),
-                capacity: count(devices.len()),
-                allocatable: count(devices.iter().filter(|(_, healthy, _)| *healthy).count()),
-                leased: count(
-                    devices
-                        .iter()
-                        .filter(|(id, _, _)| self.leases.get(id).is_some())
-                        .count(),
-                ),
-                name: name.to_string(),
-            })
-            .collect()
     }
 }
 

@@ -1,10 +1,10 @@
 //! The durable record: one document, written as a whole before each effect that it describes.
 //!
 //! # Two copies, two promises
-//! - `<path>` is replaced by [`Journal::record`]: a new file beside it, then a rename, **no fsync**. The page cache
+//! - The quick copy is replaced by [`Journal::record`]: a new file beside it, then a rename, **no fsync**. The page cache
 //!   outlives the process, so this survives `kill -9` at any instruction, and it costs a fraction of a millisecond:
-//!   it is in Allocate's path.
-//! - `<path>.durable` is written by [`JournalSync::sync`], with fsync before and after its rename, from a thread that
+//!   it is in Allocate's path. It belongs on a tmpfs (`/run`): on a disk it would wait for the other copy's fsync.
+//! - The durable copy is written by [`JournalSync::sync`], with fsync before and after its rename, from a thread that
 //!   may wait for the disk. It is a file of its own, not a link, so damage to one copy leaves the other.
 //!
 //! After a power cut the first copy may be old, empty or torn, which its checksum tells; the second is then what was
@@ -101,6 +101,7 @@ struct Shared {
 #[derive(Debug)]
 pub struct Journal<T> {
     path: PathBuf,
+    durable_path: PathBuf,
     document_version: u32,
     sequence: u64,
     shared: Arc<Shared>,
@@ -115,24 +116,25 @@ pub struct JournalSync {
 }
 
 impl<T: Serialize + DeserializeOwned> Journal<T> {
-    /// Opens the journal at `path`, makes its folder and loads what is there. `document_version` is the caller's: a
+    /// Opens the journal with its quick and its durable copy, makes their folders and loads what is there. `document_version` is the caller's: a
     /// document with a higher one is refused, one with a lower one is decoded as it is (give new fields a default).
     /// `now` (Unix seconds) names damaged copies.
     ///
     /// # Errors
     /// When a newer version wrote it, or files cannot be read, moved or made.
     pub fn open(
-        path: impl Into<PathBuf>,
+        quick: impl Into<PathBuf>,
+        durable: impl Into<PathBuf>,
         document_version: u32,
         now: u64,
     ) -> Result<(Self, Loaded<T>), JournalError> {
-        let path = path.into();
-        if let Some(folder) = path.parent() {
+        let (path, durable_path) = (quick.into(), durable.into());
+        for folder in [path.parent(), durable_path.parent()].into_iter().flatten() {
             file::create_folder(folder).map_err(failed("creating", folder))?;
         }
         let mut good: Vec<(Document<T>, Vec<u8>, bool)> = Vec::new();
         let mut bad = Vec::new();
-        for (copy, is_durable) in [(path.clone(), false), (durable_path(&path), true)] {
+        for (copy, is_durable) in [(path.clone(), false), (durable_path.clone(), true)] {
             let bytes = match file::read(&copy) {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => continue,
@@ -175,6 +177,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         };
         let journal = Self {
             path,
+            durable_path,
             document_version,
             sequence,
             shared: Arc::new(shared),
@@ -204,7 +207,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
     #[must_use]
     pub fn sync_side(&self) -> JournalSync {
         JournalSync {
-            path: self.path.clone(),
+            path: self.durable_path.clone(),
             shared: Arc::clone(&self.shared),
         }
     }
@@ -221,20 +224,15 @@ impl JournalSync {
         let Some((sequence, bytes)) = latest.filter(|(sequence, _)| *sequence > *durable) else {
             return Ok(false);
         };
-        let target = durable_path(&self.path);
-        let fresh = with_suffix(&target, ".new");
+        let fresh = with_suffix(&self.path, ".new");
         file::write_through(&fresh, &bytes).map_err(failed("writing", &fresh))?;
-        file::rename(&fresh, &target).map_err(failed("renaming to", &target))?;
+        file::rename(&fresh, &self.path).map_err(failed("renaming to", &self.path))?;
         if let Some(folder) = self.path.parent() {
             file::sync_folder(folder).map_err(failed("syncing", folder))?;
         }
         *durable = sequence;
         Ok(true)
     }
-}
-
-fn durable_path(path: &Path) -> PathBuf {
-    with_suffix(path, ".durable")
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::health::Probe;
 use crate::lease::GrantId;
+use crate::mig::MigMode;
 use crate::offer::fixture::{gpu, instance, inventory, policy};
 use crate::xid::XidTable;
 

@@ -34,11 +34,11 @@ impl Folder {
     }
 
     fn durable(&self) -> PathBuf {
-        durable_path(&self.path())
+        with_suffix(&self.path(), ".durable")
     }
 
     fn open(&self) -> (Journal<State>, Loaded<State>) {
-        Journal::open(self.path(), VERSION, NOW).unwrap()
+        Journal::open(self.path(), self.durable(), VERSION, NOW).unwrap()
     }
 
     fn load(&self) -> Loaded<State> {
@@ -147,10 +147,11 @@ fn the_later_of_two_good_copies_counts() {
 #[test]
 fn a_newer_document_is_refused_and_nothing_is_touched() {
     let folder = Folder::new();
-    let (mut newer, _) = Journal::<State>::open(folder.path(), VERSION + 1, NOW).unwrap();
+    let (mut newer, _) =
+        Journal::<State>::open(folder.path(), folder.durable(), VERSION + 1, NOW).unwrap();
     newer.record(&state(1)).unwrap();
     let before = fs::read(folder.path()).unwrap();
-    let error = Journal::<State>::open(folder.path(), VERSION, NOW).unwrap_err();
+    let error = Journal::<State>::open(folder.path(), folder.durable(), VERSION, NOW).unwrap_err();
     assert!(matches!(
         error,
         JournalError::NewerVersion { document: 3, .. }
@@ -224,7 +225,7 @@ fn dying_while_a_damaged_copy_is_moved_aside_loses_nothing_more() {
         journal.sync_side().sync().unwrap();
         fs::write(folder.path(), b"nonsense").unwrap();
         file::crash::after(Some(points));
-        let opened = Journal::<State>::open(folder.path(), VERSION, NOW);
+        let opened = Journal::<State>::open(folder.path(), folder.durable(), VERSION, NOW);
         file::crash::after(None);
         assert_eq!(folder.load().state, Some(state(1)));
         if opened.is_ok() {
@@ -278,7 +279,8 @@ fn a_record_of_a_full_node_costs_well_under_a_millisecond() {
         })
         .collect();
     let folder = Folder::new();
-    let (mut journal, _) = Journal::<Vec<State>>::open(folder.path(), VERSION, NOW).unwrap();
+    let (mut journal, _) =
+        Journal::<Vec<State>>::open(folder.path(), folder.durable(), VERSION, NOW).unwrap();
     let mut best = Duration::MAX;
     for _ in 0..50 {
         let start = Instant::now();
@@ -289,4 +291,24 @@ fn a_record_of_a_full_node_costs_well_under_a_millisecond() {
     // Serialising and summing up take a hundred times as long without optimisation (0.2 ms with it).
     let limit = if cfg!(debug_assertions) { 200 } else { 1 };
     assert!(best < Duration::from_millis(limit), "{best:?}");
+}
+
+/// As on a node: the quick copy on a tmpfs that a reboot empties, the durable one on a disk.
+#[test]
+fn the_copies_may_lie_in_different_folders_and_the_durable_one_is_enough() {
+    let folder = Folder::new();
+    let (quick, durable) = (
+        folder.0.path().join("run/journal"),
+        folder.0.path().join("lib/journal"),
+    );
+    let (mut journal, _) = Journal::<Vec<u32>>::open(&quick, &durable, VERSION, NOW).unwrap();
+    journal.record(&vec![1, 2]).unwrap();
+    assert!(journal.sync_side().sync().unwrap());
+    journal.record(&vec![3]).unwrap();
+    let (_, latest) = Journal::<Vec<u32>>::open(&quick, &durable, VERSION, NOW).unwrap();
+    assert_eq!(latest.state, Some(vec![3]));
+    fs::remove_dir_all(folder.0.path().join("run")).unwrap();
+    let (_, after_reboot) = Journal::<Vec<u32>>::open(&quick, &durable, VERSION, NOW).unwrap();
+    assert_eq!(after_reboot.state, Some(vec![1, 2]));
+    assert!(after_reboot.fault.is_none());
 }
