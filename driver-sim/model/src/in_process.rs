@@ -18,7 +18,8 @@ use gpushared_domain::mig::{
     ComputeInstance, GpuInstance, MigModeActivation, MigProfileId, Placement,
 };
 use gpushared_domain::ports::{
-    DeviceMemory, GpuDriver, GpuDriverError, GpuEvent, GpuEvents, GpuProcess, MigSwitch,
+    DeviceMemory, DriverFault, GpuDriver, GpuDriverError, GpuEvent, GpuEvents, GpuProcess,
+    MigSwitch,
 };
 
 use crate::calls::Function;
@@ -108,16 +109,7 @@ impl SimDriver {
 
     /// An event port that is registered for everything that each GPU supports, from this moment on.
     pub fn events(&self) -> SimEvents {
-        let set = self.with(|node| {
-            let mut set = EventSet::new(node);
-            let slots: Vec<_> = node.present().collect();
-            for slot in slots {
-                // A lost GPU raises no events.
-                let supported = node.supported_events(slot).unwrap_or(0);
-                let _lost = set.register(node, slot, supported);
-            }
-            set
-        });
+        let set = self.with(|node| registered(node));
         SimEvents {
             driver: self.clone(),
             set,
@@ -157,6 +149,23 @@ impl SimDriver {
         found.map_err(|code| GpuDriverError::new(format!("finding {uuid}"), convert::fault(code)))
     }
 
+    /// A destroy of what is gone already is done; with MIG mode off there is nothing left to destroy.
+    fn gone_is_done(
+        &self,
+        slot: GpuSlot,
+        answer: Result<(), GpuDriverError>,
+    ) -> Result<(), GpuDriverError> {
+        let off = || {
+            let mode = self.with(|node| node.mig_mode(slot));
+            mode.is_ok_and(|mode| (mode.current, mode.pending) == (0, 0))
+        };
+        match answer {
+            Err(error) if error.fault == DriverFault::NotFound => Ok(()),
+            Err(error) if error.fault == DriverFault::NotSupported && off() => Ok(()),
+            other => other,
+        }
+    }
+
     fn state(&self, slot: GpuSlot) -> Result<GpuState, GpuDriverError> {
         let doing = || format!("describing the GPU in slot {slot}");
         self.call(INSTANCES, Some(slot), doing, |node, _| {
@@ -168,8 +177,8 @@ impl SimDriver {
 impl GpuDriver for SimDriver {
     fn info(&mut self) -> Result<DriverInfo, GpuDriverError> {
         let doing = || "reading the driver's version".to_owned();
+        // The port is initialised: a driver of another version concerns who comes later.
         self.call(VERSION, None, doing, |node, _| {
-            node.init()?;
             Ok(convert::driver_info(node))
         })
     }
@@ -193,7 +202,7 @@ impl GpuDriver for SimDriver {
             match opened.and_then(|slot| self.state(slot)) {
                 Ok(gpu) => inventory.gpus.push(gpu),
                 Err(error) => {
-                    let why = format!("{error}: {}", error.fault);
+                    let why = error.fault.to_string();
                     inventory.unreadable.push((GpuIndex(index), why));
                 }
             }
@@ -299,7 +308,7 @@ impl GpuDriver for SimDriver {
         let answer = self.call(DESTROY_CI, Some(slot), doing, |node, now| {
             node.destroy_ci(device, now)
         });
-        convert::gone_is_done(answer)
+        self.gone_is_done(slot, answer)
     }
 
     fn destroy_gpu_instance(
@@ -313,7 +322,7 @@ impl GpuDriver for SimDriver {
         let answer = self.call(DESTROY_GI, Some(slot), doing, |node, now| {
             node.destroy_gi(slot, gi, now)
         });
-        convert::gone_is_done(answer)
+        self.gone_is_done(slot, answer)
     }
 
     fn memory(
@@ -324,7 +333,13 @@ impl GpuDriver for SimDriver {
         let slot = self.slot(gpu)?;
         let doing = || format!("reading the memory of {gpu}");
         let memory = self.call(MEMORY, Some(slot), doing, |node, _| match instance {
-            Some(gi) => node.gi_memory(slot, ids::GpuInstanceId::new(gi.0)),
+            Some(gi) => {
+                // It is told by a MIG device of the instance.
+                let gi = ids::GpuInstanceId::new(gi.0);
+                let mut computes = node.gi(slot, gi)?.compute_instances();
+                computes.next().ok_or(Code::NOT_FOUND)?;
+                node.gi_memory(slot, gi)
+            }
             None => node.memory(slot),
         })?;
         let reserved = Some(memory.reserved);
@@ -341,13 +356,39 @@ impl GpuDriver for SimDriver {
         self.call(PROCESSES, Some(slot), doing, |node, _| {
             let mut list = node.processes(slot, None, ClientKind::Compute)?;
             list.extend(node.processes(slot, None, ClientKind::Mps)?);
+            // Each process once for each place.
+            list.sort_by_key(|client| (convert::place(client), client.used_bytes));
+            list.dedup_by_key(|client| convert::place(client));
             Ok(list.into_iter().map(convert::process).collect())
         })
     }
 }
 
-impl GpuEvents for SimEvents {
-    fn wait(&mut self, timeout: Duration) -> Result<Option<GpuEvent>, GpuDriverError> {
+/// A set that every GPU is registered with for all that it supports; lost GPUs raise no events and are left out.
+fn registered(node: &Node) -> EventSet {
+    let mut set = EventSet::new(node);
+    for slot in node.present() {
+        let supported = node.supported_events(slot).unwrap_or(0);
+        let _lost = set.register(node, slot, supported);
+    }
+    set
+}
+
+impl SimEvents {
+    /// Makes the set anew with the GPUs that are there, as `NvmlEvents` does after a failed wait: a lost GPU fails one
+    /// wait and is left out from then on. Events that wait in the old set are lost. Without a driver there is no new
+    /// set, and the old one stays.
+    pub fn renew(&mut self) {
+        let made = self.driver.with(|node| {
+            let loaded = node.driver_state() != DriverState::Unloaded;
+            loaded.then(|| registered(node))
+        });
+        if let Some(set) = made {
+            self.set = set;
+        }
+    }
+
+    fn next(&mut self, timeout: Duration) -> Result<Option<GpuEvent>, GpuDriverError> {
         let doing = || "waiting for events".to_owned();
         self.driver.call(WAIT, None, doing, |_, _| Ok(()))?;
         let node = self.driver.lock();
@@ -356,7 +397,9 @@ impl GpuEvents for SimEvents {
         let set = &mut self.set;
         let waiting = |node: &mut OwnedNode| {
             // Kinds that the port does not have are passed over.
-            while let (None, Some(event)) = (&found, set.poll(node)) {
+            while found.is_none()
+                && let Some(event) = set.poll(node)
+            {
                 found = convert::event(node, &event);
             }
             lost = set.waits_for_lost(node);
@@ -375,6 +418,16 @@ impl GpuEvents for SimEvents {
             ));
         }
         Ok(found)
+    }
+}
+
+impl GpuEvents for SimEvents {
+    fn wait(&mut self, timeout: Duration) -> Result<Option<GpuEvent>, GpuDriverError> {
+        let answer = self.next(timeout);
+        if answer.is_err() {
+            self.renew();
+        }
+        answer
     }
 }
 

@@ -2,6 +2,8 @@
 //! that fails with the wrapper's own way.
 
 #[cfg(test)]
+mod both_faces;
+#[cfg(test)]
 mod defects;
 #[cfg(test)]
 mod events;

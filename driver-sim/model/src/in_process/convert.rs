@@ -53,16 +53,6 @@ pub(super) fn activation(status: Code) -> MigModeActivation {
     }
 }
 
-/// A destroy of what is gone already is done.
-pub(super) fn gone_is_done(
-    answer: std::result::Result<(), GpuDriverError>,
-) -> std::result::Result<(), GpuDriverError> {
-    match answer {
-        Err(error) if error.fault == DriverFault::NotFound => Ok(()),
-        other => other,
-    }
-}
-
 /// Whether another compute-instance profile of the same size is worth a try after this answer.
 pub(super) fn next_profile_may_do(fault: DriverFault) -> bool {
     matches!(
@@ -106,13 +96,16 @@ pub(super) fn gpu_state(node: &Node, slot: GpuSlot) -> Result<GpuState> {
         Ok(_) => MigMode::Disabled,
     };
     let profiles = gpu.mig_model().map_or(&[][..], |mig| mig.gi_profiles);
+    // In the order in which NVML enumerates them.
+    let mut profiles: Vec<_> = profiles.iter().collect();
+    profiles.sort_by_key(|profile| profile.nvml_enum);
     let instances = gpu.instances().map(|gi| gpu_instance(node, slot, gi));
     let mut instances = instances.collect::<Result<Vec<_>>>()?;
     instances.sort_by_key(|gi| gi.placement.start);
     Ok(GpuState {
         facts,
         mig_mode: mode,
-        profiles: profiles.iter().map(profile).collect(),
+        profiles: profiles.into_iter().map(profile).collect(),
         instances,
     })
 }
@@ -194,13 +187,19 @@ pub(super) fn full_ci_profiles(
     Ok(full.into_iter().map(|ci| ci.id).collect())
 }
 
-pub(super) fn process(client: &Client) -> GpuProcess {
+/// A process and where it runs.
+pub(super) fn place(client: &Client) -> (u32, Option<u32>, Option<u32>) {
     let instance = |id: u32| (id != NO_INSTANCE).then_some(id);
+    (client.pid, instance(client.gi), instance(client.ci))
+}
+
+pub(super) fn process(client: &Client) -> GpuProcess {
+    let (pid, gi, ci) = place(client);
     GpuProcess {
-        pid: HostPid(client.pid),
+        pid: HostPid(pid),
         used_memory: Some(client.used_bytes),
-        gpu_instance: instance(client.gi).map(GpuInstanceId),
-        compute_instance: instance(client.ci).map(ComputeInstanceId),
+        gpu_instance: gi.map(GpuInstanceId),
+        compute_instance: ci.map(ComputeInstanceId),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The port over the model.
 
 use gpushared_domain::mig::MigMode;
-use gpushared_domain::ports::{DriverFault, GpuEventKind};
+use gpushared_domain::ports::GpuEventKind;
 
 use super::*;
 use crate::fault::FaultSpec;
@@ -47,6 +47,7 @@ fn a_wait_for_a_lost_gpu_fails_once_its_events_are_told() {
     assert_eq!(told.map(|event| event.kind), Some(GpuEventKind::Xid(79)));
     let error = events.wait(Duration::MAX).unwrap_err();
     assert_eq!(error.fault, DriverFault::GpuLost);
+    assert_eq!(events.wait(NO_WAIT), Ok(None), "it is waited for no more");
 }
 
 #[test]
