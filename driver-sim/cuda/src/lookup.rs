@@ -1,12 +1,14 @@
 //! `cuGetProcAddress`: functions by base name and version. `cuGetExportTable`: refused.
 //!
 //! Of the forms of a function the newest that is not newer than the asked version is given. What is not
-//! implemented is not found.
+//! implemented is not found. A version above the driver's own is an invalid value. Neither function counts as a call of
+//! the node: a program asks for hundreds of names before its first call.
 
 use std::ffi::c_void;
 
 use crate::entry::guarded;
 use crate::pointer::{CText, Out};
+use crate::process::node;
 use crate::status::Status;
 use crate::{context, device, memory, texts};
 
@@ -114,13 +116,27 @@ fn look_up(
 ) -> Status {
     guarded(&mut || {
         function.require()?;
-        let found = find(&name.get()?, version);
+        let name = name.get()?;
+        // Without a node there is no version to be above.
+        if cuda_version().is_some_and(|newest| version > newest) {
+            return Err(Status::INVALID_VALUE);
+        }
+        let found = find(&name, version);
         if let Some(result) = result {
             result.set_if_wanted(found.err().unwrap_or(FOUND));
         }
         function.set(found.unwrap_or(std::ptr::null()))?;
         found.map(|_| ()).map_err(|_| Status::NOT_FOUND)
     })
+}
+
+/// The newest CUDA version that the driver knows.
+fn cuda_version() -> Option<i32> {
+    let version = node()
+        .ok()?
+        .with_unreaped(|node| node.header.cuda_version)
+        .ok()?;
+    i32::try_from(version).ok()
 }
 
 #[cfg(test)]

@@ -245,6 +245,14 @@ mod tests {
             find(c"cuLaunchKernel", 4000),
             (NOT_FOUND, std::ptr::null(), 1)
         );
+        // A version that the driver does not know, whatever the name.
+        let newest = 12080;
+        assert_eq!(find(c"cuMemAlloc", newest), (SUCCESS, *exported, 0));
+        for name in [c"cuMemAlloc", c"cuLaunchKernel", c""] {
+            assert_eq!(find(name, newest + 1).0, INVALID_VALUE);
+        }
+        sim.with(|node| node.header.cuda_version = 13000);
+        assert_eq!(find(c"cuMemAlloc", 13000), (SUCCESS, *exported, 0));
         let mut table = std::ptr::dangling();
         let answer = cuda!(
             lib,
