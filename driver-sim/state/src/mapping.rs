@@ -15,6 +15,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::mem::{offset_of, size_of};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
@@ -56,6 +57,8 @@ const HEAD: usize = offset_of!(StateFile, wake);
 #[derive(Debug)]
 pub(crate) struct Mapping {
     file: NonNull<StateFile>,
+    /// Device and inode of the file.
+    identity: (u64, u64),
 }
 
 // SAFETY: the mapping is shared memory without thread affinity; all access to its contents goes through the wake word
@@ -147,6 +150,7 @@ impl Mapping {
     }
 
     fn map(file: &File, path: &Path) -> Result<Self, StateError> {
+        let metadata = &file.metadata().map_err(io_error("measuring", path))?;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a fresh mapping chosen by the kernel touches no memory that Rust knows of; the descriptor is open
         // for reading and writing; the file has SIZE bytes (checked or just set by the caller).
@@ -163,11 +167,18 @@ impl Mapping {
         if address == libc::MAP_FAILED {
             return Err(io_error("mapping", path)(io::Error::last_os_error()));
         }
-        let file = NonNull::new(address.cast::<StateFile>());
+        let mapped = NonNull::new(address.cast::<StateFile>());
         let null = || io_error("mapping", path)(io::ErrorKind::OutOfMemory.into());
-        Ok(Self {
-            file: file.ok_or_else(null)?,
-        })
+        let mapping = Self {
+            file: mapped.ok_or_else(null)?,
+            identity: identity(metadata),
+        };
+        Ok(mapping)
+    }
+
+    /// Whether the file at `path` is the mapped one. It is not when the node was made anew.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|found| identity(&found) == self.identity)
     }
 
     /// The futex word.
@@ -197,6 +208,10 @@ impl Drop for Mapping {
         // into it cannot outlive `self`.
         let _ignored = unsafe { libc::munmap(self.file.as_ptr().cast(), SIZE) };
     }
+}
+
+fn identity(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
 }
 
 fn io_error<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> StateError + 'a {

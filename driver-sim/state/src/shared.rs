@@ -17,6 +17,9 @@ use crate::{tree, wake};
 /// Environment variable that names the node directory.
 pub const NODE_VARIABLE: &str = "GPUSIM_NODE";
 
+/// The state file in it.
+const STATE: &str = "state";
+
 /// A point in the node's history, for [`SharedNode::wait`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change(u32);
@@ -33,7 +36,7 @@ pub struct SharedNode {
 
 impl SharedNode {
     /// Makes the node directory with this node: state file and tree. A state file that is there is replaced;
-    /// processes that have it mapped keep the old one.
+    /// processes that have it mapped keep the old one, and write the tree no more.
     ///
     /// # Errors
     /// [`StateError`]: a file cannot be written.
@@ -45,7 +48,13 @@ impl SharedNode {
         })?;
         // Absolute, so that a later change of the working directory does not matter.
         let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-        let mapping = Mapping::create(&dir.join("state"), node)?;
+        let make = || Mapping::create(&dir.join(STATE), node);
+        // Under the lock of a node that is there, so that nobody is in the middle of writing its tree.
+        let over_old = match Self::open(&dir) {
+            Ok(old) => old.locked(|_| make()).ok(),
+            Err(_) => None,
+        };
+        let mapping = over_old.unwrap_or_else(make)?;
         let shared = Self { mapping, dir };
         shared.sync_tree()?;
         Ok(shared)
@@ -57,7 +66,7 @@ impl SharedNode {
     /// [`StateError`]: no state file, or one that this build cannot read.
     pub fn open(dir: &Path) -> Result<Self, StateError> {
         let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-        let mapping = Mapping::open(&dir.join("state"))?;
+        let mapping = Mapping::open(&dir.join(STATE))?;
         Ok(Self { mapping, dir })
     }
 
@@ -113,7 +122,7 @@ impl SharedNode {
         }
         if node.header.tree_generation != node.header.layout_generation {
             // The driver's own work is done; a tree that lags behind is tried again at the next call.
-            let _retried = tree::sync(&self.dir, node);
+            let _retried = self.write_tree(node);
         }
         let moved = node.header.generation != generation;
         drop(guard);
@@ -128,7 +137,17 @@ impl SharedNode {
     /// # Errors
     /// [`StateError::Io`]: what could not be written.
     pub fn sync_tree(&self) -> Result<(), StateError> {
-        self.locked(|node| tree::sync(&self.dir, node))?
+        self.locked(|node| self.write_tree(node))?
+    }
+
+    /// The tree belongs to the node whose state file lies in the directory: who has mapped one that was replaced leaves
+    /// it alone.
+    fn write_tree(&self, node: &mut Node) -> Result<(), StateError> {
+        if self.mapping.is_at(&self.dir.join(STATE)) {
+            return tree::sync(&self.dir, node);
+        }
+        node.header.tree_generation = node.header.layout_generation;
+        Ok(())
     }
 
     /// Where the history of the node is now. Take it before reading, then wait for what comes after it.
@@ -170,7 +189,7 @@ fn locate(variable: Option<PathBuf>, library: Option<&Path>) -> Option<PathBuf> 
         .ancestors()
         .skip(2)
         .take(3)
-        .find(|dir| dir.join("state").is_file())
+        .find(|dir| dir.join(STATE).is_file())
         .map(Path::to_owned)
 }
 

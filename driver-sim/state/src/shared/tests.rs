@@ -123,6 +123,28 @@ fn creating_again_replaces_the_node() {
 }
 
 #[test]
+fn who_has_a_replaced_node_mapped_leaves_the_tree_alone() {
+    let (dir, old) = shared();
+    let on = |node: &mut Node| node.set_mig_mode(GPU, 1, 0);
+    old.with(on).unwrap().unwrap();
+    let new = SharedNode::create(dir.path(), &node()).unwrap();
+    new.with(on).unwrap().unwrap();
+    let instances = dir.path().join("proc/driver/nvidia/capabilities/gpu0/mig");
+    let files = || match std::fs::read_dir(&instances) {
+        Ok(entries) => entries.count(),
+        Err(_) => 0,
+    };
+    let make = |node: &mut Node| node.create_gi(GPU, 19, None, 0);
+    old.with(make).unwrap().unwrap();
+    old.sync_tree().unwrap();
+    assert_eq!(files(), 0, "an instance of the old node");
+    new.with(make).unwrap().unwrap();
+    assert_eq!(files(), 1);
+    old.with(Node::reboot).unwrap();
+    assert_eq!(files(), 1, "the new node's instance");
+}
+
+#[test]
 fn the_node_is_found_by_variable_or_by_the_librarys_place() {
     let (dir, _shared) = shared();
     let root = dir.path().canonicalize().unwrap();
