@@ -1,5 +1,5 @@
-//! Several processes on one node: each test starts this test binary again as a child that runs one test of its own,
-//! chosen by an environment variable; as tests those children do nothing.
+//! Several processes on one node: each test starts this test binary again as a child that runs one of the ignored
+//! `child_…` tests, with the node's directory in an environment variable.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use std::env;
@@ -30,7 +30,7 @@ fn shared() -> (tempfile::TempDir, SharedNode) {
 /// Starts this binary with one `child_…` test on the node; its words come through a pipe.
 fn child(role: &str, dir: &Path) -> Child {
     Command::new(env::current_exe().unwrap())
-        .args([role, "--exact", "--nocapture", "--quiet"])
+        .args([role, "--exact", "--ignored", "--nocapture", "--quiet"])
         .env(ROLE, dir)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -71,6 +71,7 @@ fn make(node: &mut Node) -> Result<MigDevice, Code> {
 }
 
 #[test]
+#[ignore = "run by a test of this file in a process of its own"]
 fn child_makes_an_instance() {
     if let Some(shared) = role() {
         shared.with(make).unwrap().unwrap();
@@ -100,6 +101,7 @@ fn an_instance_of_another_process_is_seen_with_its_files() {
 }
 
 #[test]
+#[ignore = "run by a test of this file in a process of its own"]
 fn child_dies_with_the_lock_in_the_middle_of_a_change() {
     if let Some(shared) = role() {
         shared
@@ -142,6 +144,7 @@ fn a_process_killed_while_it_holds_the_lock_is_recovered_from() {
 }
 
 #[test]
+#[ignore = "run by a test of this file in a process of its own"]
 fn child_makes_and_destroys_again_and_again() {
     if let Some(shared) = role() {
         for _ in 0..ROUNDS {
@@ -198,6 +201,7 @@ fn processes_that_hammer_one_gpu_keep_its_invariants() {
 }
 
 #[test]
+#[ignore = "run by a test of this file in a process of its own"]
 fn child_is_a_client_until_it_is_told_to_end() {
     if let Some(shared) = role() {
         let pid = std::process::id();
@@ -255,6 +259,7 @@ fn a_client_counts_as_long_as_its_process_lives() {
 }
 
 #[test]
+#[ignore = "run by a test of this file in a process of its own"]
 fn child_forks_and_both_sides_go_on_with_one_mapping() {
     let Some(shared) = role() else { return };
     let before = shared.with(make).unwrap().unwrap();
@@ -287,6 +292,7 @@ fn a_mapping_survives_a_fork() {
 }
 
 #[test]
+#[ignore = "run by a test of this file in a process of its own"]
 fn child_injects_an_xid_when_told() {
     if let Some(shared) = role() {
         std::io::stdin().read_line(&mut String::new()).unwrap();
