@@ -100,17 +100,21 @@ impl AdminListeners {
     }
 }
 
+fn stuck() -> Response {
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the reconciler does not answer\n",
+    )
+        .into_response()
+}
+
 async fn ask_status(reconciler: &ReconcilerHandle) -> Result<NodeStatus, Response> {
     match timeout(ANSWERS_WITHIN, reconciler.ask(Message::Status)).await {
         Ok(Ok(status)) => Ok(status),
         Ok(Err(refusal)) => {
             Err((StatusCode::SERVICE_UNAVAILABLE, format!("{refusal}\n")).into_response())
         }
-        Err(_) => Err((
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the reconciler does not answer\n",
-        )
-            .into_response()),
+        Err(_) => Err(stuck()),
     }
 }
 
@@ -145,11 +149,12 @@ async fn clear_health(
         Ok(gpu) => gpu,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
-    match reconciler
-        .ask(|reply| Message::ClearHealth { gpu, reply })
-        .await
-    {
-        Ok(ended) => format!("{ended} condition(s) ended\n").into_response(),
-        Err(refusal) => (StatusCode::SERVICE_UNAVAILABLE, format!("{refusal}\n")).into_response(),
+    let cleared = reconciler.ask(|reply| Message::ClearHealth { gpu, reply });
+    match timeout(ANSWERS_WITHIN, cleared).await {
+        Ok(Ok(ended)) => format!("{ended} condition(s) ended\n").into_response(),
+        Ok(Err(refusal)) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{refusal}\n")).into_response()
+        }
+        Err(_) => stuck(),
     }
 }

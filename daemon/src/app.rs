@@ -102,8 +102,10 @@ impl App {
         let pods = PodResourcesClient::new(&config.kubelet.pod_resources, POD_RESOURCES_DEADLINE);
         let grants = containers::build_grants(&config, &driver_info)?;
         if lost {
-            recovery::rebuild(&config, &pods, &mut node, &mut durable, now).await;
-        } else {
+            recovery::ask_pods(&pods, &mut node, now).await;
+        }
+        recovery::heed_kubelets_record(&config, &mut node, &mut durable, now);
+        if !lost {
             recovery::remove_orphans(&grants, &node, &durable);
         }
         let (messages_tx, messages_rx) = mpsc::channel(MAILBOX);
@@ -265,7 +267,7 @@ impl Running {
 
 fn of_reconciler(error: &ReconcilerError) -> AppError {
     let exit = match error {
-        ReconcilerError::DriverReplaced => Exit::Temporary,
+        ReconcilerError::DriverReplaced | ReconcilerError::DriverGone => Exit::Temporary,
     };
     AppError::new(exit, error.to_string())
 }

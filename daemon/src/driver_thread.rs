@@ -1,9 +1,11 @@
 //! The one thread that calls the driver, and the one that waits for its events.
 //!
 //! A driver call may hang for ever, so nobody waits for one without a deadline: a caller whose deadline passes
-//! gets [`DriverCallError::Hung`], and the thread goes on when the driver answers. Requests queue up to a bound;
-//! while the thread hangs, further requests fail at once instead of piling up.
+//! gets [`DriverCallError::Hung`], and the thread goes on when the driver answers. What waits behind a hung call gets
+//! [`DriverCallError::Busy`], which says nothing about the GPU that it asked for. Requests queue up to a bound.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gpushared_domain::health::Probe;
@@ -22,17 +24,36 @@ pub enum DriverCallError {
     /// The driver answered with an error.
     #[error(transparent)]
     Driver(#[from] GpuDriverError),
-    /// No answer within the deadline.
+    /// The driver has the call and does not answer within the deadline.
     #[error("the driver has not answered for {0:?}")]
     Hung(Duration),
+    /// The driver has not begun the call: it is busy with another one. Says nothing about what was asked.
+    #[error("the driver is busy with another call")]
+    Busy,
     /// The driver thread has ended.
     #[error("the driver thread has ended")]
     Ended,
 }
 
-enum Request {
+enum Call {
     Observe(oneshot::Sender<Result<Inventory, GpuDriverError>>),
     Probe(GpuUuid, oneshot::Sender<Probe>),
+}
+
+impl Call {
+    /// Its caller gave up.
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Observe(reply) => reply.is_closed(),
+            Self::Probe(_, reply) => reply.is_closed(),
+        }
+    }
+}
+
+struct Request {
+    call: Call,
+    /// Set when the driver begins it.
+    begun: Arc<AtomicBool>,
 }
 
 /// Sends requests to the driver thread.
@@ -52,11 +73,15 @@ impl DriverHandle {
         std::thread::Builder::new()
             .name("nvml".to_owned())
             .spawn(move || {
-                while let Some(request) = requests_rx.blocking_recv() {
-                    // a caller that gave up has dropped its end, and the answer with it
-                    match request {
-                        Request::Observe(reply) => drop(reply.send(driver.observe())),
-                        Request::Probe(gpu, reply) => drop(reply.send(driver.probe(&gpu))),
+                while let Some(Request { call, begun }) = requests_rx.blocking_recv() {
+                    if call.is_over() {
+                        continue;
+                    }
+                    begun.store(true, Ordering::Release);
+                    // a caller that gives up drops its end, and the answer with it
+                    match call {
+                        Call::Observe(reply) => drop(reply.send(driver.observe())),
+                        Call::Probe(gpu, reply) => drop(reply.send(driver.probe(&gpu))),
                     }
                 }
             })?;
@@ -69,9 +94,7 @@ impl DriverHandle {
     /// The driver's, or none within `deadline`.
     pub async fn observe(&self, deadline: Duration) -> Result<Inventory, DriverCallError> {
         let (reply, answer) = oneshot::channel();
-        Ok(self
-            .call(Request::Observe(reply), answer, deadline)
-            .await??)
+        Ok(self.call(Call::Observe(reply), answer, deadline).await??)
     }
 
     /// A look at one GPU.
@@ -80,25 +103,30 @@ impl DriverHandle {
     /// None within `deadline`.
     pub async fn probe(&self, gpu: GpuUuid, deadline: Duration) -> Result<Probe, DriverCallError> {
         let (reply, answer) = oneshot::channel();
-        self.call(Request::Probe(gpu, reply), answer, deadline)
-            .await
+        self.call(Call::Probe(gpu, reply), answer, deadline).await
     }
 
     async fn call<T>(
         &self,
-        request: Request,
+        call: Call,
         answer: oneshot::Receiver<T>,
         deadline: Duration,
     ) -> Result<T, DriverCallError> {
+        let begun = Arc::new(AtomicBool::new(false));
+        let request = Request {
+            call,
+            begun: Arc::clone(&begun),
+        };
         match self.requests_tx.try_send(request) {
             Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Err(DriverCallError::Hung(deadline)),
+            Err(mpsc::error::TrySendError::Full(_)) => return Err(DriverCallError::Busy),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(DriverCallError::Ended),
         }
         match tokio::time::timeout(deadline, answer).await {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(_)) => Err(DriverCallError::Ended),
-            Err(_) => Err(DriverCallError::Hung(deadline)),
+            Err(_) if begun.load(Ordering::Acquire) => Err(DriverCallError::Hung(deadline)),
+            Err(_) => Err(DriverCallError::Busy),
         }
     }
 }

@@ -58,6 +58,9 @@ pub enum ReconcilerError {
     /// The library in this process belongs to a driver that is not there any more.
     #[error("the NVIDIA driver was replaced while running; a new start loads the new one")]
     DriverReplaced,
+    /// There is no driver any more.
+    #[error("the NVIDIA driver went away while running; a new start looks for it")]
+    DriverGone,
 }
 
 /// Channels of the reconciler.
@@ -85,6 +88,8 @@ pub struct Reconciler {
     channels: Channels,
     started_at: u64,
     driver_trouble: Option<String>,
+    /// Answers in a row that said that there is no driver.
+    driver_failures: u32,
     /// Places that PodResources does not show and the kubelet's record binds, and observations since they changed.
     bound: (Vec<PluginDeviceId>, u32),
 }
@@ -115,6 +120,7 @@ impl Reconciler {
             channels,
             started_at: unix_now(),
             driver_trouble: None,
+            driver_failures: 0,
             bound: (Vec::new(), 0),
         };
         reconciler.restore_grants();
@@ -273,6 +279,7 @@ impl Reconciler {
         match observed {
             Ok(inventory) => {
                 self.driver_trouble = None;
+                self.driver_failures = 0;
                 if self.node.inventory() == Some(&inventory) {
                     return Ok(());
                 }

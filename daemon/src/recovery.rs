@@ -48,15 +48,8 @@ pub(crate) fn new_node(config: &Config, recovered: Recovered) -> Node {
     )
 }
 
-/// There is no journal: who holds what is asked of the kubelet, and which grants stand is read from its checkpoint.
-/// CDI files without a known grant stay, since containers may still start with them.
-pub(crate) async fn rebuild(
-    config: &Config,
-    pods: &PodResourcesClient,
-    node: &mut Node,
-    durable: &mut Durable,
-    now: u64,
-) {
+/// There is no journal: who holds what is asked of the kubelet.
+pub(crate) async fn ask_pods(pods: &PodResourcesClient, node: &mut Node, now: u64) {
     match pods.list(node.resources()).await {
         Ok(in_use) => {
             if node.adopt(now, &in_use) {
@@ -67,6 +60,16 @@ pub(crate) async fn rebuild(
             tracing::info!(error = %Chain(&error), "No journal and no PodResources: leases are found later");
         }
     }
+}
+
+/// Leases and grants that the kubelet's own record has and the journal has not: all of them where there is no journal,
+/// and after a power cut those of its last moments. What is in the record and over ends by observation.
+pub(crate) fn heed_kubelets_record(
+    config: &Config,
+    node: &mut Node,
+    durable: &mut Durable,
+    now: u64,
+) {
     let prefix = Grants::name_prefix();
     for entry in kubelets_record(config) {
         // an ID of MIG is nobody's but ours; that of a GPU may be another plugin's

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gpushared_host::node_lock::NodeLock;
 use gpushared_host::notify::{Notifier, NotifyError};
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, AppError, Running};
@@ -45,9 +47,6 @@ pub fn load_config(path: &Path, default: &Path) -> Result<Config, Vec<String>> {
 /// One line for the operator and the exit code.
 pub fn run(config: Config, config_path: &Path, level: &LevelHandle) -> Result<(), AppError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %config_path.display(), "Starting");
-    let notifier = notifier().map_err(|error| system("preparing to tell systemd", &error))?;
-    let _lock = lock_node(&config, &notifier)?;
-    let hardware = Hardware::open(&config)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("gpushared")
@@ -55,10 +54,84 @@ pub fn run(config: Config, config_path: &Path, level: &LevelHandle) -> Result<()
         .build()
         .map_err(|error| system("starting the runtime", &error))?;
     let grace = config.shutdown_grace;
-    let result = runtime.block_on(serve(config, config_path, hardware, level, &notifier));
+    let result = runtime.block_on(start_and_serve(config, config_path, level));
     // threads inside a hung driver call cannot be ended; the process ends without them
     runtime.shutdown_timeout(grace);
     result
+}
+
+/// The signals that end the daemon, from its first moment on.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    async fn recv(&mut self) {
+        let signal = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        tracing::info!(signal, "Stopping");
+    }
+}
+
+fn install(kind: SignalKind) -> Result<Signal, AppError> {
+    signal(kind).map_err(|error| system("installing a signal handler", &error))
+}
+
+/// Runs something that blocks on a thread of its own, so that a signal can end the wait for it.
+async fn blocking<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> Result<T, AppError> + Send + 'static,
+) -> Result<T, AppError> {
+    let (done, result) = oneshot::channel();
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        // whoever was told to stop does not wait for the result
+        .spawn(move || drop(done.send(work())))
+        .map_err(|error| system("starting a thread", &error))?;
+    result.await.unwrap_or_else(|_| {
+        Err(AppError {
+            message: format!("the thread {name} ended by itself"),
+            exit: Exit::Internal,
+        })
+    })
+}
+
+/// Lock, driver, tasks; a signal ends each of the waits.
+async fn start_and_serve(
+    config: Config,
+    config_path: &Path,
+    level: &LevelHandle,
+) -> Result<(), AppError> {
+    let mut stop = StopSignals {
+        terminate: install(SignalKind::terminate())?,
+        interrupt: install(SignalKind::interrupt())?,
+    };
+    let hangup = install(SignalKind::hangup())?;
+    let notifier = notifier().map_err(|error| system("preparing to tell systemd", &error))?;
+    let notifier = Arc::new(notifier);
+    let (path, telling) = (config.run_dir.join(LOCK_FILE), Arc::clone(&notifier));
+    let _lock = tokio::select! {
+        () = stop.recv() => return Ok(()),
+        lock = blocking("node-lock", move || lock_node(&path, &telling)) => lock?,
+    };
+    let opening = config.clone();
+    let hardware = tokio::select! {
+        () = stop.recv() => return Ok(()),
+        hardware = blocking("driver-start", move || Hardware::open(&opening)) => hardware?,
+    };
+    serve(
+        config,
+        config_path,
+        hardware,
+        level,
+        &notifier,
+        stop,
+        hangup,
+    )
+    .await
 }
 
 fn system(doing: &str, error: &dyn std::error::Error) -> AppError {
@@ -77,9 +150,8 @@ fn notifier() -> Result<Notifier, NotifyError> {
 }
 
 /// One daemon per node: a second instance waits here until the first has ended, whatever way.
-fn lock_node(config: &Config, notifier: &Notifier) -> Result<NodeLock, AppError> {
-    let path = config.run_dir.join(LOCK_FILE);
-    NodeLock::acquire(&path, Duration::MAX, LOCK_PAUSE, |holder| {
+fn lock_node(path: &Path, notifier: &Notifier) -> Result<NodeLock, AppError> {
+    NodeLock::acquire(path, Duration::MAX, LOCK_PAUSE, |holder| {
         let holder = holder.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
         tracing::warn!(
             holder_pid = holder,
@@ -102,12 +174,9 @@ async fn serve(
     hardware: Hardware,
     level: &LevelHandle,
     notifier: &Notifier,
+    mut stop: StopSignals,
+    mut hangup: Signal,
 ) -> Result<(), AppError> {
-    let signals =
-        |kind| signal(kind).map_err(|error| system("installing a signal handler", &error));
-    let mut terminate = signals(SignalKind::terminate())?;
-    let mut interrupt = signals(SignalKind::interrupt())?;
-    let mut hangup = signals(SignalKind::hangup())?;
     let grace = config.shutdown_grace;
     let mut current = config.clone();
     let app = App::build(config, hardware).await?;
@@ -121,8 +190,7 @@ async fn serve(
     tell(notifier.status("running"));
     loop {
         tokio::select! {
-            _ = terminate.recv() => break tracing::info!(signal = "SIGTERM", "Stopping"),
-            _ = interrupt.recv() => break tracing::info!(signal = "SIGINT", "Stopping"),
+            () = stop.recv() => break,
             _ = hangup.recv() => {
                 tell(notifier.reloading());
                 reload(&mut current, config_path, level, &running).await;

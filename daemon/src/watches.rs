@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::driver_thread::DriverHandle;
+use crate::driver_thread::{DriverCallError, DriverHandle};
 use crate::message::Message;
 use crate::reconciler::WatchView;
 use crate::telemetry::Chain;
@@ -22,7 +22,8 @@ const RESCAN_PAUSE: Duration = Duration::from_millis(20);
 
 /// Looks at each GPU in turn, and at the whole layout: at intervals, and when the reconciler wants it.
 ///
-/// One look at a time: a GPU whose call hangs is told at its deadline and the others wait no longer than that.
+/// One look at a time: a GPU whose call hangs is told at its deadline; what waits behind it is not asked, and nothing
+/// is said of it, until the driver answers.
 pub async fn hardware(
     driver: DriverHandle,
     config: Config,
@@ -48,13 +49,21 @@ pub async fn hardware(
         if look {
             let gpus = view_rx.borrow().gpus.clone();
             for gpu in gpus {
-                let probe = driver.probe(gpu.clone(), deadline).await;
+                let probe = tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    probe = driver.probe(gpu.clone(), deadline) => probe,
+                };
+                // the driver is busy with an earlier call, and the others would wait for the same
+                let busy = probe == Err(DriverCallError::Busy);
                 if messages_tx
                     .send(Message::Probed { gpu, probe })
                     .await
                     .is_err()
                 {
                     return;
+                }
+                if busy {
+                    break;
                 }
             }
         }

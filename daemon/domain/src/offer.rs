@@ -100,6 +100,16 @@ pub fn offers(inventory: &Inventory, policy: &OfferPolicy) -> Offers {
     if let Some(name) = &policy.gpu {
         offers.resources.insert(name.clone(), Vec::new());
     }
+    for uuid in policy
+        .excluded
+        .iter()
+        .filter(|uuid| inventory.gpu(uuid).is_none())
+    {
+        offers.leave_out(
+            uuid.to_string(),
+            "excluded by the configuration; not a GPU of this node now",
+        );
+    }
     for (index, why) in &inventory.unreadable {
         offers.leave_out(format!("GPU {index}"), why.clone());
     }

@@ -3,7 +3,7 @@
 use gpushared_domain::device_id::PluginDeviceId;
 use gpushared_domain::health::Probe;
 use gpushared_domain::ids::GpuUuid;
-use gpushared_domain::ports::{DriverFault, GpuEvent, GpuEventKind};
+use gpushared_domain::ports::{DriverFault, ErrorClass, GpuEvent, GpuEventKind};
 use gpushared_domain::slice::Place;
 use gpushared_domain::xid::XidClass;
 
@@ -14,12 +14,23 @@ use crate::telemetry::Chain;
 /// The Xid that a double-bit ECC event stands for.
 const DOUBLE_BIT_ECC: u64 = 48;
 
+/// Looks at the whole layout in a row that may say that there is no driver, before a new process tries its luck: this
+/// one's library does not find a driver that comes back.
+const DRIVER_FAILURES: u32 = 3;
+
 impl Reconciler {
+    /// The driver as a whole did not answer. Says nothing about a single GPU.
     pub(super) fn driver_failed(&mut self, error: &DriverCallError) -> Result<(), ReconcilerError> {
-        if let DriverCallError::Driver(answer) = error
-            && answer.fault == DriverFault::VersionMismatch
-        {
-            return Err(ReconcilerError::DriverReplaced);
+        if let DriverCallError::Driver(answer) = error {
+            if answer.fault == DriverFault::VersionMismatch {
+                return Err(ReconcilerError::DriverReplaced);
+            }
+            if answer.class() == ErrorClass::DriverTrouble {
+                self.driver_failures += 1;
+                if self.driver_failures >= DRIVER_FAILURES {
+                    return Err(ReconcilerError::DriverGone);
+                }
+            }
         }
         let text = Chain(error).to_string();
         if self.driver_trouble.as_ref() != Some(&text) {
@@ -36,6 +47,7 @@ impl Reconciler {
     ) -> Result<(), ReconcilerError> {
         let probe = match probe {
             Ok(probe) => probe,
+            Err(DriverCallError::Busy) => return Ok(()),
             Err(error) => {
                 self.driver_failed(&error)?;
                 Probe::Failed(Chain(&error).to_string())

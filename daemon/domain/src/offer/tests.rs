@@ -100,3 +100,17 @@ fn excluded_gpus_and_kinds_are_said() {
     assert!(ids(&offered, "nvidia.com/gpu").is_empty());
     assert_eq!(offered.left_out[0].why, "excluded by the configuration");
 }
+
+#[test]
+fn an_excluded_gpu_that_the_node_does_not_have_is_said() {
+    let node = inventory(vec![gpu(0, MigMode::Disabled, vec![])]);
+    let stranger = gpu(7, MigMode::Disabled, vec![]).facts.uuid;
+    let policy = OfferPolicy {
+        excluded: [stranger.clone()].into(),
+        ..policy()
+    };
+    let offered = offers(&node, &policy);
+    assert_eq!(offered.left_out.len(), 1);
+    assert_eq!(offered.left_out[0].what, stranger.to_string());
+    assert!(offered.left_out[0].why.contains("not a GPU of this node"));
+}
