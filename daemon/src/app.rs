@@ -9,6 +9,7 @@
 //! | task `device-plugin` | lists, the kubelet | questions → reconciler, registrations |
 //! | task `hardware-watch` | view, the driver | observations → reconciler |
 //! | task `pod-watch` | view, PodResources | holdings → reconciler |
+//! | task `runtime-watch`, while `auto` is undecided | the container runtime | its answer → reconciler |
 //! | task `admin` | HTTP | questions → reconciler |
 //!
 //! A task that ends by itself stops the process with its name: a daemon that is half there is worse than one that
@@ -77,6 +78,7 @@ pub struct App {
     view_rx: watch::Receiver<WatchView>,
     messages_tx: mpsc::Sender<Message>,
     registrations_rx: watch::Receiver<Arc<RegistrationStatus>>,
+    runtime_known: containers::Known,
 }
 
 impl App {
@@ -95,7 +97,8 @@ impl App {
             .map_err(|error| AppError::system("opening the journal", &error))?;
         let lost = recovery::tell_faults(&recovered);
         let driver_info = inventory.driver.clone();
-        config.strategy = containers::resolve_strategy(&config).await;
+        let (strategy, runtime_known) = containers::resolve_strategy(&config, &mut durable).await;
+        config.strategy = strategy;
         log_inventory(&inventory);
         let mut node = recovery::new_node(&config, recovered);
         node.observe(inventory);
@@ -156,6 +159,7 @@ impl App {
             view_rx,
             messages_tx,
             registrations_rx,
+            runtime_known,
         })
     }
 
@@ -196,6 +200,13 @@ impl App {
             hardware.await;
             ("hardware-watch", Ok(()))
         });
+        if self.runtime_known == containers::Known::NotYet {
+            let runtime = watch_runtime(self.config.clone(), self.messages_tx.clone(), token());
+            tasks.spawn(async move {
+                runtime.await;
+                ("runtime-watch", Ok(()))
+            });
+        }
         let lists_rx = self.lists_rx;
         let resources = move || -> BTreeSet<ResourceName> {
             lists_rx.borrow().resources.keys().cloned().collect()
@@ -229,6 +240,26 @@ impl App {
             registrations_rx: self.registrations_rx,
         }
     }
+}
+
+/// Tells what the runtime says, once it says it; then there is nothing left to do until the end.
+async fn watch_runtime(
+    config: Config,
+    // watch --answer--> reconciler
+    messages_tx: mpsc::Sender<Message>,
+    shutdown: CancellationToken,
+) {
+    let tell = async {
+        let has_cdi = containers::ask_until_known(&config).await;
+        let message = Message::RuntimeAnswered { has_cdi };
+        // fails only when the reconciler has ended, which ends the process
+        messages_tx.send(message).await.ok();
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => return,
+        () = tell => {}
+    }
+    shutdown.cancelled().await;
 }
 
 /// The daemon, running.

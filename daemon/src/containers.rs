@@ -12,23 +12,82 @@ use gpushared_host::driver_files::DriverFiles;
 
 use crate::app::AppError;
 use crate::config::{Config, DeviceListStrategy};
+use crate::durable::Durable;
 use crate::exit::Exit;
 use crate::grants::{CDI_CLASS, CDI_VENDOR, Grants};
 use crate::telemetry::Chain;
 
 const RUNTIME_DEADLINE: Duration = Duration::from_millis(500);
+/// Between questions to a runtime that did not answer.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The strategy that is meant by `auto`: CDI only where the runtime itself says so, since a runtime without it
-/// starts the container without its GPU and without a word; device nodes work with any.
-pub(crate) async fn resolve_strategy(config: &Config) -> DeviceListStrategy {
+/// starts the container without its GPU and without a word; device nodes work with any. A runtime that does not
+/// answer is taken at its last word; [`ask_until_known`] asks it again.
+pub(crate) async fn resolve_strategy(
+    config: &Config,
+    durable: &mut Durable,
+) -> (DeviceListStrategy, Known) {
     if config.strategy != DeviceListStrategy::Auto {
-        return config.strategy;
+        return (config.strategy, Known::Yes);
     }
+    match runtime_has_cdi(config).await {
+        Ok(has_cdi) => {
+            durable.runtime_has_cdi = Some(has_cdi);
+            (of_runtime(has_cdi), Known::Yes)
+        }
+        Err(why) => {
+            let strategy = of_runtime(durable.runtime_has_cdi.unwrap_or(false));
+            tracing::warn!(
+                why,
+                %strategy,
+                last_known = durable.runtime_has_cdi.is_some(),
+                "The container runtime does not say whether it has CDI; it is asked again"
+            );
+            (strategy, Known::NotYet)
+        }
+    }
+}
+
+/// Has the container runtime said what it takes?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It has, or the configuration does not leave it to the runtime.
+    Yes,
+    /// It is to be asked again.
+    NotYet,
+}
+
+/// What `auto` means with a runtime that has CDI, or has not.
+pub(crate) fn of_runtime(has_cdi: bool) -> DeviceListStrategy {
+    if has_cdi {
+        DeviceListStrategy::Cdi
+    } else {
+        DeviceListStrategy::DeviceNodes
+    }
+}
+
+/// Asks the runtime, ever more seldom, until it says whether it has CDI.
+pub(crate) async fn ask_until_known(config: &Config) -> bool {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        tokio::time::sleep(pause).await;
+        match runtime_has_cdi(config).await {
+            Ok(has_cdi) => return has_cdi,
+            Err(why) => tracing::debug!(why, "The container runtime still does not say"),
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Or why that is not known.
+async fn runtime_has_cdi(config: &Config) -> Result<bool, String> {
     match cdi_support(&config.runtime_sockets, RUNTIME_DEADLINE).await {
         CdiSupport::Yes { runtime, spec_dirs } => {
             if spec_dirs.is_empty() || reads(&spec_dirs, &config.cdi_dir) {
                 tracing::info!(runtime, "Containers get their devices through CDI");
-                return DeviceListStrategy::Cdi;
+                return Ok(true);
             }
             tracing::warn!(
                 runtime,
@@ -40,14 +99,9 @@ pub(crate) async fn resolve_strategy(config: &Config) -> DeviceListStrategy {
         CdiSupport::No { runtime, why } => {
             tracing::info!(runtime, why, "Containers get device nodes: no CDI");
         }
-        CdiSupport::Unknown { why } => {
-            tracing::warn!(
-                why,
-                "Containers get device nodes: it is not known whether there is CDI"
-            );
-        }
+        CdiSupport::Unknown { why } => return Err(why),
     }
-    DeviceListStrategy::DeviceNodes
+    Ok(false)
 }
 
 /// `/var/run` and `/run` are one directory on every current system.

@@ -27,6 +27,12 @@ struct Document {
     health: HealthBook,
     grants: BTreeMap<GrantId, Vec<PluginDeviceId>>,
     resources: BTreeSet<ResourceName>,
+    /// Beside `grants` and not in them, so that an older version reads them too. A journal that does not say counts
+    /// every grant as answered by CDI: a file too many hurts nobody.
+    #[serde(default)]
+    without_cdi: BTreeSet<GrantId>,
+    #[serde(default)]
+    runtime_has_cdi: Option<bool>,
 }
 
 /// What an earlier life left.
@@ -55,6 +61,10 @@ pub struct Durable {
     sequence: u64,
     /// Standing grants and their places.
     pub grants: BTreeMap<GrantId, Vec<PluginDeviceId>>,
+    /// Grants whose stored answer names no CDI device.
+    pub without_cdi: BTreeSet<GrantId>,
+    /// What the container runtime said last, for the strategy `auto`.
+    pub runtime_has_cdi: Option<bool>,
 }
 
 /// A number that no other start of any daemon drew: the standard library's hash keys come from the system's
@@ -96,6 +106,8 @@ impl Durable {
             epoch: random(),
             sequence: 0,
             grants: document.grants,
+            without_cdi: document.without_cdi,
+            runtime_has_cdi: document.runtime_has_cdi,
         };
         let recovered = Recovered {
             leases: document.leases,
@@ -118,11 +130,15 @@ impl Durable {
     /// # Errors
     /// When it cannot be written; what follows from it must not be done.
     pub fn record(&mut self, node: &Node) -> Result<(), JournalError> {
+        self.without_cdi
+            .retain(|grant| self.grants.contains_key(grant));
         self.journal.record(&Document {
             leases: node.leases.clone(),
             health: node.health.clone(),
             grants: self.grants.clone(),
             resources: node.resources().clone(),
+            without_cdi: self.without_cdi.clone(),
+            runtime_has_cdi: self.runtime_has_cdi,
         })?;
         // fails when a wish is waiting already, or without a thread, which was said when it could not be started
         self.sync_tx.try_send(()).ok();
@@ -152,3 +168,6 @@ fn sync_on_demand(sync_rx: &mpsc::Receiver<()>, journal: &JournalSync) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

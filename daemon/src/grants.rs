@@ -71,6 +71,11 @@ impl Grants {
         }
     }
 
+    /// How answers are given from here on; earlier ones stand.
+    pub fn set_strategy(&mut self, strategy: DeviceListStrategy) {
+        self.strategy = strategy;
+    }
+
     /// What stands before a grant's id in its CDI name.
     pub(crate) fn name_prefix() -> String {
         format!("{CDI_VENDOR}/{CDI_CLASS}=")
@@ -116,15 +121,12 @@ impl Grants {
         Ok(name)
     }
 
-    /// Writes a grant's CDI file again where this process did not write it, or it would say something else now.
-    /// Says whether it did.
+    /// Writes the CDI file of a grant that was answered by CDI, whatever the strategy is now, where this process did
+    /// not write it, or it would say something else now. Says whether it did.
     ///
     /// # Errors
     /// As [`Self::make`].
     pub fn restore(&mut self, grant: &GrantId, handles: &[&Handles]) -> Result<bool, GrantError> {
-        if !self.strategy.is_cdi() {
-            return Ok(false);
-        }
         let edits = self.container_edits(handles)?;
         if self.written.get(grant) == Some(&edits) {
             return Ok(false);

@@ -68,6 +68,11 @@ pub enum Message {
         /// How many.
         reply: oneshot::Sender<usize>,
     },
+    /// runtime watch: what `auto` means on this node, now that it is known whether the runtime has CDI.
+    RuntimeAnswered {
+        /// Whether it has.
+        has_cdi: bool,
+    },
     /// signal: settings that may change while running.
     Reload(Box<Config>),
 }

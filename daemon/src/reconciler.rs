@@ -29,6 +29,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::containers;
 use crate::driver_thread::DriverCallError;
 use crate::durable::Durable;
 use crate::grants::Grants;
@@ -201,6 +202,7 @@ impl Reconciler {
                 self.publish();
                 reply.send(ended).ok();
             }
+            Message::RuntimeAnswered { has_cdi } => self.runtime_answered(has_cdi),
             Message::Reload(config) => self.reload(*config),
         }
         Ok(())
@@ -229,6 +231,9 @@ impl Reconciler {
             .reserve(unix_now(), &grant, resource, ids)
             .map_err(|error| Refusal::new(RefusalKind::Conflict, error.to_string()))?;
         self.durable.grants.insert(grant.clone(), ids.to_vec());
+        if !self.config.strategy.is_cdi() {
+            self.durable.without_cdi.insert(grant.clone());
+        }
         let handles: Vec<_> = handles.iter().collect();
         let made = self
             .durable
@@ -364,6 +369,9 @@ impl Reconciler {
     /// gone: the driver gives the number of an instance again, and the file would open another pod's.
     fn restore_grants(&mut self) {
         for (grant, ids) in &self.durable.grants {
+            if self.durable.without_cdi.contains(grant) {
+                continue;
+            }
             let Some(handles) = self.node.handles(ids) else {
                 if ids.iter().any(|id| self.node.is_gone(id.place()))
                     && let Err(error) = self.grants.remove(grant)
@@ -382,9 +390,20 @@ impl Reconciler {
         }
     }
 
+    fn runtime_answered(&mut self, has_cdi: bool) {
+        let strategy = containers::of_runtime(has_cdi);
+        if self.config.strategy != strategy {
+            tracing::info!(from = %self.config.strategy, to = %strategy, "New grants are given otherwise");
+        }
+        self.config.strategy = strategy;
+        self.grants.set_strategy(strategy);
+        self.durable.runtime_has_cdi = Some(has_cdi);
+        self.persist();
+    }
+
     fn reload(&mut self, config: Config) {
         self.node.set_policy(config.offers.clone());
-        // what `auto` came to mean at the start stands
+        // what `auto` came to mean stands
         let strategy = self.config.strategy;
         self.config = Config { strategy, ..config };
         self.channels.view_tx.send_modify(|view| view.rescan += 1);

@@ -5,6 +5,7 @@
 //! simulated node ([`node`]). Not here: row 7's reshape and rows 13 and 14, which need dynamic MIG
 //! and MPS.
 
+mod answers;
 mod leases;
 mod node;
 mod registration;
