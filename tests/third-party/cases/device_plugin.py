@@ -1,7 +1,6 @@
 """nvidia-device-plugin: NVIDIA's Kubernetes plugin over NVML of the simulator, against the kubelet stand-in."""
 
 import json
-import time
 
 from harness import DEVICE_PLUGIN, Node, case, equal, wait_until
 
@@ -148,7 +147,7 @@ def health():
     wait_until("the unhealthy GPU", lambda: kubelet.health(GPU)[second] == "Unhealthy")
     equal(kubelet.health(GPU)[first], "Healthy", "the other GPU")
     node.sim("heal", gpu=1)
-    time.sleep(6)  # longer than its wait for events
+    until_waited_in_vain(node, times=2)
     equal(kubelet.health(GPU)[second], "Unhealthy", "the GPU after it was healed")
 
 
@@ -156,6 +155,28 @@ def until_registered_for_events(node, gpus):
     wait_until("the plugin's wait for events", lambda: node.calls().get("nvmlEventSetWait_v2"))
     count = node.calls()["nvmlDeviceRegisterEvents"][0]
     assert count >= gpus, f"events registered for {count} GPUs of {gpus}"
+
+
+def until_unhealthy(node, kubelet, resource, count):
+    """Waits until this many devices are unhealthy, and until the plugin has heard all that there is to hear."""
+    def unhealthy():
+        return list(kubelet.health(resource).values()).count("Unhealthy")
+
+    wait_until(f"{count} unhealthy devices of {resource}", lambda: unhealthy() >= count)
+    until_waited_in_vain(node)
+    equal(unhealthy(), count, f"unhealthy devices of {resource}")
+
+
+def until_waited_in_vain(node, times=1):
+    """Waits until the plugin's wait for events has run out: every event before that was delivered, one by one.
+
+    Twice is at least once from beginning to end, which takes 5 s.
+    """
+    def in_vain():
+        return node.calls()["nvmlEventSetWait_v2"][1]
+
+    before = in_vain()
+    wait_until("a wait for events that runs out", lambda: in_vain() >= before + times)
 
 
 @case("nvidia-device-plugin: an Xid of a MIG GPU reaches one of its devices (M11), of a replica one of four (M10)")
@@ -166,10 +187,8 @@ def health_of_shares():
     kubelet = Plugin(node, "mixed").kubelet
     kubelet.until_listed(ONE, 7)
     until_registered_for_events(node, 1)
-    node.sim("xid", gpu=0, xid=79)
-    wait_until("an unhealthy device", lambda: "Unhealthy" in kubelet.health(ONE).values())
-    time.sleep(0.5)
-    equal(sorted(kubelet.health(ONE).values()).count("Unhealthy"), 1, "M11: unhealthy devices of a lost GPU")
+    node.sim("xid", gpu=0, xid=48)
+    until_unhealthy(node, kubelet, ONE, 1)
 
     node = Node("h100-80gb:2")
     config = node.write("plugin.yaml", json.dumps({"version": "v1", "sharing": {"timeSlicing": {"resources": [
@@ -177,10 +196,8 @@ def health_of_shares():
     kubelet = Plugin(node, "none", f"--config-file={config}").kubelet
     kubelet.until_listed(GPU, 8)
     until_registered_for_events(node, 2)
-    node.sim("xid", gpu=0, xid=79)
-    wait_until("an unhealthy device", lambda: "Unhealthy" in kubelet.health(GPU).values())
-    time.sleep(0.5)
-    equal(sorted(kubelet.health(GPU).values()).count("Unhealthy"), 1, "M10: unhealthy replicas of a lost GPU")
+    node.sim("xid", gpu=0, xid=48)
+    until_unhealthy(node, kubelet, GPU, 1)
 
 
 @case("nvidia-device-plugin: Xids of single GPU instances, of which most are dropped (M11)")
@@ -191,10 +208,21 @@ def health_of_instances():
     kubelet.until_listed(ONE, 7)
     until_registered_for_events(node, 1)
     for gi in node.show()["gpus"][0]["gis"]:
-        node.sim("xid", gpu=0, xid=79, gi=gi["id"], ci=0)
-    wait_until("the one device that it keeps of the GPU", lambda: "Unhealthy" in kubelet.health(ONE).values())
-    time.sleep(0.5)
-    equal(sorted(kubelet.health(ONE).values()).count("Unhealthy"), 1, "unhealthy devices after an Xid of each")
+        node.sim("xid", gpu=0, xid=48, gi=gi["id"], ci=0)
+    until_unhealthy(node, kubelet, ONE, 1)
+
+
+@case("nvidia-device-plugin: a lost GPU")
+def lost():
+    """Its Xid comes first; then every wait for events fails, and the plugin takes that for a failure of all GPUs."""
+    node = Node("h100-80gb:2")
+    kubelet = Plugin(node, "none").kubelet
+    kubelet.until_listed(GPU, 2)
+    first, second = gpu_uuids(node)
+    until_registered_for_events(node, 2)
+    node.sim("lose", gpu=1)
+    wait_until("the lost GPU", lambda: kubelet.health(GPU)[second] == "Unhealthy")
+    wait_until("the other GPU", lambda: kubelet.health(GPU)[first] == "Unhealthy")
 
 
 @case("nvidia-device-plugin: a layout that changes under it goes unseen (M7)")
@@ -203,8 +231,9 @@ def blind():
     node.cut(0)
     kubelet = Plugin(node, "mixed").kubelet
     before = set(kubelet.until_listed(ONE, 7))
+    until_registered_for_events(node, 1)
     node.sim("mig", "destroy", gpu=0, all=True)
-    time.sleep(1)
+    until_waited_in_vain(node, times=2)
     equal(set(kubelet.devices(ONE)), before, "IDs after all were destroyed")
     gone = sorted(before)[0]
     equal(kubelet.allocate(ONE, [gone])["envs"]["NVIDIA_VISIBLE_DEVICES"], gone, "the device that it hands out")
