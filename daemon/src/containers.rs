@@ -3,18 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gpushared_domain::edits::BindMount;
 use gpushared_domain::inventory::DriverInfo;
 use gpushared_host::cdi::{CdiWriter, PlainFiles};
 use gpushared_host::container_runtime::{CdiSupport, cdi_support};
 use gpushared_host::device_nodes::DeviceNodeRoots;
-use gpushared_host::driver_files::DriverFiles;
 
 use crate::app::AppError;
 use crate::config::{Config, DeviceListStrategy};
 use crate::durable::Durable;
 use crate::exit::Exit;
-use crate::grants::{CDI_CLASS, CDI_VENDOR, Grants};
+use crate::grants::{CDI_CLASS, CDI_VENDOR, DriverMounts, Grants};
 use crate::telemetry::Chain;
 
 const RUNTIME_DEADLINE: Duration = Duration::from_millis(500);
@@ -125,26 +123,14 @@ pub(crate) fn build_grants(config: &Config, driver: &DriverInfo) -> Result<Grant
         sysroot: config.driver.sysroot.clone(),
         dev: config.driver.sysroot.join("dev"),
     };
-    Ok(Grants::new(
+    let mut grants = Grants::new(
         config.strategy,
         roots,
         cdi,
-        driver_mounts(config, &driver.driver_version),
-    ))
-}
-
-fn driver_mounts(config: &Config, driver_version: &str) -> Vec<BindMount> {
-    if config.strategy == DeviceListStrategy::Env {
-        return Vec::new();
+        DriverMounts::new(&config.driver.root, &driver.driver_version),
+    );
+    if config.strategy != DeviceListStrategy::Env {
+        grants.look_for_driver_files();
     }
-    match DriverFiles::find(&config.driver.root, driver_version) {
-        Ok(files) => files.mounts,
-        Err(error) => {
-            tracing::warn!(
-                error = %Chain(&error),
-                "Driver libraries not found: containers get device nodes only; set driver.root"
-            );
-            Vec::new()
-        }
-    }
+    Ok(grants)
 }

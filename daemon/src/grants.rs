@@ -15,14 +15,17 @@
 //! from the grant's id, and [`Grants::restore`] writes its file again after a reboot or a change of the driver.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use gpushared_domain::edits::{BindMount, ContainerEdits};
 use gpushared_domain::lease::GrantId;
 use gpushared_domain::offer::Handles;
 use gpushared_host::cdi::{CdiError, CdiWriter};
 use gpushared_host::device_nodes::{DeviceNodeError, DeviceNodeRoots};
+use gpushared_host::driver_files::DriverFiles;
 
 use crate::config::DeviceListStrategy;
+use crate::telemetry::Chain;
 
 const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
 /// Vendor of our CDI devices.
@@ -42,12 +45,57 @@ pub enum GrantError {
     Cdi(#[from] CdiError),
 }
 
+/// The driver's files of this node, looked for when they are first needed and again until they are found.
+#[derive(Debug)]
+pub struct DriverMounts {
+    root: PathBuf,
+    version: String,
+    found: Option<Vec<BindMount>>,
+    told: bool,
+}
+
+impl DriverMounts {
+    /// Of this version, under this root. Does not look yet.
+    #[must_use]
+    pub fn new(root: &Path, version: &str) -> Self {
+        Self {
+            root: root.to_owned(),
+            version: version.to_owned(),
+            found: None,
+            told: false,
+        }
+    }
+
+    fn look(&mut self) -> Option<&[BindMount]> {
+        if self.found.is_none() {
+            match DriverFiles::find(&self.root, &self.version) {
+                Ok(files) => {
+                    if self.told {
+                        tracing::info!("Driver libraries found");
+                    }
+                    self.found = Some(files.mounts);
+                }
+                Err(error) if !self.told => {
+                    self.told = true;
+                    tracing::warn!(
+                        error = %Chain(&error),
+                        "Driver libraries not found: containers get device nodes only, and CDI files stay as they are; \
+                         set driver.root"
+                    );
+                }
+                Err(_) => {}
+            }
+        }
+        self.found.as_deref()
+    }
+}
+
 /// Makes, restores and removes what containers get.
 #[derive(Debug)]
 pub struct Grants {
     strategy: DeviceListStrategy,
     roots: DeviceNodeRoots,
-    driver_files: Vec<BindMount>,
+    driver_files: DriverMounts,
     cdi: CdiWriter,
     /// What the files say that this process wrote.
     written: BTreeMap<GrantId, ContainerEdits>,
@@ -60,7 +108,7 @@ impl Grants {
         strategy: DeviceListStrategy,
         roots: DeviceNodeRoots,
         cdi: CdiWriter,
-        driver_files: Vec<BindMount>,
+        driver_files: DriverMounts,
     ) -> Self {
         Self {
             strategy,
@@ -74,6 +122,11 @@ impl Grants {
     /// How answers are given from here on; earlier ones stand.
     pub fn set_strategy(&mut self, strategy: DeviceListStrategy) {
         self.strategy = strategy;
+    }
+
+    /// Looks for the driver's files unless they are known. Call it before [`Self::restore`].
+    pub fn look_for_driver_files(&mut self) {
+        self.driver_files.look();
     }
 
     /// What stands before a grant's id in its CDI name.
@@ -99,14 +152,16 @@ impl Grants {
             }
             // `auto` is resolved at start; what works with any runtime is its safe reading
             DeviceListStrategy::Auto | DeviceListStrategy::DeviceNodes => {
-                answer = self.container_edits(handles)?;
+                answer = self.new_edits(handles)?;
             }
             DeviceListStrategy::Cdi => {
-                let name = self.write(grant, self.container_edits(handles)?)?;
+                let edits = self.new_edits(handles)?;
+                let name = self.write(grant, edits)?;
                 answer.cdi_devices.push(name);
             }
             DeviceListStrategy::CdiAnnotations => {
-                let name = self.write(grant, self.container_edits(handles)?)?;
+                let edits = self.new_edits(handles)?;
+                let name = self.write(grant, edits)?;
                 answer
                     .annotations
                     .insert(format!("{CDI_ANNOTATION}{grant}"), name);
@@ -122,13 +177,19 @@ impl Grants {
     }
 
     /// Writes the CDI file of a grant that was answered by CDI, whatever the strategy is now, where this process did
-    /// not write it, or it would say something else now. Says whether it did.
+    /// not write it, somebody removed it, or it would say something else now. Says whether it did.
+    ///
+    /// Without the driver's files nothing is written: a file of an earlier life has them, and a container that cannot
+    /// start is tried again, one that starts without its libraries is not.
     ///
     /// # Errors
     /// As [`Self::make`].
     pub fn restore(&mut self, grant: &GrantId, handles: &[&Handles]) -> Result<bool, GrantError> {
-        let edits = self.container_edits(handles)?;
-        if self.written.get(grant) == Some(&edits) {
+        let Some(mounts) = self.driver_files.found.clone() else {
+            return Ok(false);
+        };
+        let edits = self.container_edits(handles, mounts)?;
+        if self.written.get(grant) == Some(&edits) && self.cdi.exists(grant) {
             return Ok(false);
         }
         self.write(grant, edits)?;
@@ -162,10 +223,19 @@ impl Grants {
         Ok(over.len())
     }
 
-    fn container_edits(&self, handles: &[&Handles]) -> Result<ContainerEdits, GrantError> {
+    fn new_edits(&mut self, handles: &[&Handles]) -> Result<ContainerEdits, GrantError> {
+        let mounts = self.driver_files.look().unwrap_or_default().to_vec();
+        self.container_edits(handles, mounts)
+    }
+
+    fn container_edits(
+        &self,
+        handles: &[&Handles],
+        mounts: Vec<BindMount>,
+    ) -> Result<ContainerEdits, GrantError> {
         let mut edits = ContainerEdits {
             device_nodes: self.roots.nodes(handles.iter().copied())?,
-            mounts: self.driver_files.clone(),
+            mounts,
             ..ContainerEdits::default()
         };
         edits

@@ -286,6 +286,8 @@ impl Reconciler {
                 self.driver_trouble = None;
                 self.driver_failures = 0;
                 if self.node.inventory() == Some(&inventory) {
+                    // somebody may have removed a file, or the driver's files have come
+                    self.restore_grants();
                     return Ok(());
                 }
                 let before = self.node.resources().len();
@@ -368,8 +370,13 @@ impl Reconciler {
     /// Writes the CDI files of standing grants whose places are there, and removes those of MIG devices that are
     /// gone: the driver gives the number of an instance again, and the file would open another pod's.
     fn restore_grants(&mut self) {
+        let without_cdi = &self.durable.without_cdi;
+        let by_cdi = |grant: &&GrantId| !without_cdi.contains(*grant);
+        if self.durable.grants.keys().any(|grant| by_cdi(&grant)) {
+            self.grants.look_for_driver_files();
+        }
         for (grant, ids) in &self.durable.grants {
-            if self.durable.without_cdi.contains(grant) {
+            if !by_cdi(&grant) {
                 continue;
             }
             let Some(handles) = self.node.handles(ids) else {

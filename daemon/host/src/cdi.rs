@@ -153,6 +153,12 @@ impl CdiWriter {
         Ok(self.qualified_name(grant))
     }
 
+    /// Has the grant a spec?
+    #[must_use]
+    pub fn exists(&self, grant: &GrantId) -> bool {
+        self.path(grant).is_file()
+    }
+
     /// Removes the spec of a grant; says whether there was one.
     ///
     /// # Errors

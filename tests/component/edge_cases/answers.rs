@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gpushared_proto::cri::v1::runtime_service_server::{RuntimeService, RuntimeServiceServer};
 use gpushared_proto::cri::v1::{StatusRequest, StatusResponse, VersionRequest, VersionResponse};
@@ -151,4 +152,60 @@ async fn a_runtime_that_is_silent_is_taken_at_its_last_word_and_asked_again() {
     node.kubelet.wait_for_allocatable(GPU, 4).await;
     let late = node.run_one("late").await;
     assert!(serves_cdi(&node.main_of(&late)));
+}
+
+#[tokio::test]
+async fn a_cdi_file_that_somebody_removed_is_there_again_after_the_next_look() {
+    let node = Node::new("a100-40gb:1").await;
+    let pod = node.run_one("a").await;
+    let [file] = node.cdi_files().try_into().unwrap();
+    let before = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    wait_until("the file is there again", || file.exists()).await;
+    assert_eq!(fs::read(&file).unwrap(), before);
+    node.kubelet.restart_container(&pod, "main").await.unwrap();
+}
+
+#[tokio::test]
+async fn cdi_files_are_not_written_without_the_drivers_files_which_are_looked_for_again() {
+    let mut node = Node::new("a100-40gb:1").await;
+    let pod = node.run_one("a").await;
+    node.until_leased(1).await;
+    let [file] = node.cdi_files().try_into().unwrap();
+    let before = fs::read(&file).unwrap();
+    node.daemon.term().await;
+    let hidden = hide_libcuda(&node);
+    node.start_daemon();
+    node.daemon.wait_ready().await;
+    tokio::time::sleep(Duration::from_secs(1)).await; // some looks at the hardware
+    assert_eq!(fs::read(&file).unwrap(), before);
+    let told = node.daemon.log().matches("libraries not found").count();
+    assert_eq!(told, 1);
+    fs::remove_file(&file).unwrap();
+    for (there, away) in hidden {
+        fs::rename(away, there).unwrap();
+    }
+    wait_until("the file is there again", || file.exists()).await;
+    assert_eq!(fs::read(&file).unwrap(), before);
+    node.kubelet.restart_container(&pod, "main").await.unwrap();
+}
+
+/// Renames the library that driver files are known by. Gives the old and the new name of each copy.
+fn hide_libcuda(node: &Node) -> Vec<(PathBuf, PathBuf)> {
+    let root = node.gpus.dir();
+    let family = format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    let mut hidden = Vec::new();
+    for folder in [root.join("lib"), root.join(family)] {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if name.starts_with("libcuda.so.") && name.matches('.').count() > 2 {
+                let away = folder.join(format!("hidden-{}", name.replace(".so", "")));
+                fs::rename(&path, &away).unwrap();
+                hidden.push((path, away));
+            }
+        }
+    }
+    assert!(!hidden.is_empty());
+    hidden
 }
