@@ -108,9 +108,16 @@ async fn a_hung_driver_does_not_hold_up_admission() {
 async fn a_frozen_daemon_answers_when_it_goes_on() {
     let node = Node::new("a100-40gb:1").await;
     node.daemon.freeze(Frozen::Yes);
+    let stat = format!("/proc/{}/stat", node.daemon.pid());
+    let stopped = || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "));
+    wait_until("the daemon is frozen", stopped).await;
     let pod = node.kubelet.submit(PodSpec::one("a", GPU, 1));
     let thaw = async {
-        tokio::time::sleep(Duration::from_secs(1)).await; // what is frozen gives no sign
+        // What is frozen gives no sign: the tasks of the kubelet's side run until all of them wait for it.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!node.kubelet.is_running(&pod, "main"));
         node.daemon.freeze(Frozen::No);
     };
     let (outcome, ()) = tokio::join!(node.kubelet.admit(&pod), thaw);
