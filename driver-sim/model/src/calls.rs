@@ -140,8 +140,9 @@ impl CallLog {
             .logged
             .min(RING as u64)
             .min(u64::try_from(limit).unwrap_or(u64::MAX));
-        let first = self.logged - kept + 1;
-        (first..=self.logged).map(|seq| &self.ring[Self::ring_position(seq)])
+        // As many as are kept, also when a damaged count lies at the end of the numbers.
+        (self.logged.saturating_sub(kept)..self.logged)
+            .map(|before| &self.ring[Self::ring_position(before.saturating_add(1))])
     }
 
     /// The name of a function that was called.

@@ -30,10 +30,6 @@ plain! {
         pub busy_permille: u32,
         /// Memory held, in bytes.
         pub used_bytes: u64,
-        /// Most memory ever held, in bytes.
-        pub peak_bytes: u64,
-        /// When it was registered.
-        pub registered_ns: u64,
         /// Start of the work window.
         pub window_ns: u64,
         /// Work given since the start of the window and left over from before, in ns of device time.
@@ -206,8 +202,6 @@ impl Node {
             ci: spec.mig.map_or(NO_INSTANCE, |(_, ci)| ci.get()),
             busy_permille: spec.busy_permille.min(1000),
             used_bytes: spec.memory,
-            peak_bytes: spec.memory,
-            registered_ns: now_ns,
             window_ns: now_ns,
             name: Text::new(spec.name),
             ..Plain::ZERO
@@ -343,7 +337,6 @@ impl Node {
         }
         let client = self.client_mut(id)?;
         client.used_bytes = client.used_bytes.saturating_add(bytes);
-        client.peak_bytes = client.peak_bytes.max(client.used_bytes);
         self.touch();
         Ok(())
     }
@@ -388,12 +381,7 @@ impl Node {
         }
     }
 
-    /// Removes the clients whose process `alive` denies; answers how many.
-    pub fn reap(&mut self, mut alive: impl FnMut(Process) -> bool) -> u32 {
-        self.reap_clients(|client| alive(client.process()))
-    }
-
-    /// As [`Self::reap`], for who looks at more than the process.
+    /// Removes the clients that `alive` denies; answers how many.
     pub fn reap_clients(&mut self, mut alive: impl FnMut(&Client) -> bool) -> u32 {
         let mut reaped = 0;
         for client in self.clients.iter_mut().filter(|client| client.pid != 0) {

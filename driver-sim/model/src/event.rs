@@ -135,7 +135,9 @@ impl EventRing {
             .count
             .min(RING as u64)
             .min(u64::try_from(limit).unwrap_or(u64::MAX));
-        (self.count - kept + 1..=self.count)
+        // As many as are kept, also when a damaged count lies at the end of the numbers.
+        (self.count.saturating_sub(kept)..self.count)
+            .map(|before| before.saturating_add(1))
             .map(|seq| self.at(seq))
             .filter(|event| event.seq != 0)
     }

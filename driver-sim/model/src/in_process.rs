@@ -3,7 +3,7 @@
 //! Faults are asked for under the NVML names that the C face exports, so that a fault test in process and the same
 //! test through the C ABI agree. Time is the node's stepped clock: it moves by [`SimDriver::advance`] and by the
 //! delays of faults, which also block the calling thread, as a slow driver would. Processes end when the test says so
-//! ([`Node::unregister_client`], [`Node::reap`]).
+//! ([`Node::unregister_client`], [`Node::reap_clients`]).
 
 mod convert;
 

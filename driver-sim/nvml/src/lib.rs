@@ -12,6 +12,14 @@
 //! Decided here: `info.device` of a compute instance is the MIG device; unversioned symbols keep their first
 //! layout; what the header keeps for root needs root or `GPUSIM_ANY_UID=1`; private tables are refused.
 //!
+//! Where it is simpler than a driver, or may differ:
+//! - process ids are shown as the client's own PID namespace numbers them, not as the reader's does;
+//! - RESET_REQUIRED is the answer of changing calls only, others go on (not verified against hardware);
+//! - the serial number in an instance's handle wraps after 65,536 creates on its GPU: a stale handle that old may name
+//!   another instance with the same ids;
+//! - unloading the driver is refused for clients of a GPU only; processes that merely have this library initialised do
+//!   not hold it, and get DRIVER_NOT_LOADED from then on.
+//!
 //! Not covered: vGPU, confidential computing, NVLink (links exist and are down), accounting history, system
 //! event sets, operational events of R610, power profiles and smoothing, anything Windows.
 //!

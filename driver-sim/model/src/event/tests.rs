@@ -143,3 +143,18 @@ fn memory_errors_count_and_wait_for_a_reset() {
     );
     assert_eq!(gpu.remap_pending, 0);
 }
+
+#[test]
+fn a_damaged_count_at_the_end_of_the_numbers_is_read_without_a_panic() {
+    let mut node = node();
+    for count in [0, 1, u64::MAX - 1, u64::MAX] {
+        node.events.count = count;
+        node.calls.logged = count;
+        for limit in [0, 1, usize::MAX] {
+            let kept = count.min(limit as u64);
+            assert_eq!(node.calls.recent(limit).count() as u64, kept.min(1024));
+            // Those that were never raised are left out.
+            assert_eq!(node.events.recent(limit).count(), 0);
+        }
+    }
+}

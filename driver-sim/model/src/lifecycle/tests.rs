@@ -91,7 +91,7 @@ fn a_driver_reload_is_like_a_reset_of_every_gpu() {
     let mut node = node();
     hold(&mut node, HOPPER);
     assert_eq!(node.unload_driver(), Err(Code::IN_USE));
-    node.reap(|_| false);
+    node.reap_clients(|_| false);
     node.unload_driver().unwrap();
     assert_eq!(node.init(), Err(Code::DRIVER_NOT_LOADED));
     node.load_driver();
@@ -104,7 +104,7 @@ fn a_driver_reload_is_like_a_reset_of_every_gpu() {
 fn instances_stay_when_their_clients_end() {
     let mut node = node();
     hold(&mut node, AMPERE);
-    node.reap(|_| false);
+    node.reap_clients(|_| false);
     assert_eq!(instances(&node), [1, 1]);
     assert_eq!(modes(&node), [ON, ON]);
 }

@@ -195,7 +195,7 @@ fn a_state_full_of_noise_panics_no_reader_and_is_repaired() {
         shared.with_unreaped(read_everything).unwrap();
         shared.with_unreaped(|node| node.repair()).unwrap();
         shared.with_unreaped(read_everything).unwrap();
-        shared.with(|node| node.reap(|_| false)).unwrap();
+        shared.with(|node| node.reap_clients(|_| false)).unwrap();
     }
 }
 
