@@ -1,12 +1,11 @@
 //! What the reconciler is told and asked. One task owns the node's state; everything else sends it one of these.
 
-use std::collections::BTreeMap;
-
 use gpushared_device_plugin::Refusal;
 use gpushared_domain::device_id::PluginDeviceId;
 use gpushared_domain::edits::ContainerEdits;
+use gpushared_domain::foreign_id::Holdings;
 use gpushared_domain::health::Probe;
-use gpushared_domain::ids::{ContainerRef, GpuUuid};
+use gpushared_domain::ids::GpuUuid;
 use gpushared_domain::inventory::Inventory;
 use gpushared_domain::resource::ResourceName;
 use gpushared_domain::status::NodeStatus;
@@ -14,9 +13,6 @@ use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::driver_thread::DriverCallError;
-
-/// Who holds which place, as PodResources says.
-pub type InUse = BTreeMap<PluginDeviceId, (ResourceName, ContainerRef)>;
 
 /// A message to the reconciler.
 #[derive(Debug)]
@@ -58,7 +54,7 @@ pub enum Message {
         probe: Result<Probe, DriverCallError>,
     },
     /// pod watch: a complete answer of PodResources.
-    InUse(InUse),
+    InUse(Holdings),
     /// admin: everything, for people.
     Status(oneshot::Sender<NodeStatus>),
     /// admin: this GPU is well; how many conditions did that end?

@@ -19,6 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use gpushared_device_plugin::{DeviceLists, Refusal, RefusalKind, RegistrationStatus};
 use gpushared_domain::device_id::PluginDeviceId;
 use gpushared_domain::edits::ContainerEdits;
+use gpushared_domain::foreign_id::{Holdings, MigPlaces};
 use gpushared_domain::ids::{ContainerRef, GpuUuid};
 use gpushared_domain::inventory::Inventory;
 use gpushared_domain::lease::GrantId;
@@ -33,7 +34,7 @@ use crate::containers;
 use crate::driver_thread::DriverCallError;
 use crate::durable::Durable;
 use crate::grants::Grants;
-use crate::message::{InUse, Message};
+use crate::message::Message;
 use crate::recovery;
 use crate::telemetry::Chain;
 
@@ -306,9 +307,10 @@ impl Reconciler {
         Ok(())
     }
 
-    fn in_use(&mut self, in_use: &InUse) {
+    fn in_use(&mut self, holdings: &Holdings) {
         let now = unix_now();
-        let adopted = self.node.adopt(now, in_use);
+        let in_use = holdings.places(&self.node);
+        let adopted = self.node.adopt(now, &in_use);
         if adopted {
             tracing::warn!("Leases rebuilt from PodResources");
         }
@@ -317,7 +319,8 @@ impl Reconciler {
             .map(|(id, (_, container))| (id.clone(), container.clone()))
             .collect();
         let grace = self.config.leases.grace.as_secs();
-        let record = LazyCell::new(|| recovery::bound_places(&self.config));
+        let migs = MigPlaces::new(self.node.inventory());
+        let record = LazyCell::new(|| recovery::bound_places(&self.config, &migs));
         let observed = self
             .node
             .leases

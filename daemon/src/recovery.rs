@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use gpushared_domain::device_id::PluginDeviceId;
+use gpushared_domain::foreign_id::MigPlaces;
 use gpushared_domain::node::Node;
 use gpushared_domain::slice::SliceKind;
-use gpushared_host::kubelet_checkpoint::CheckpointEntry;
+use gpushared_host::kubelet_checkpoint::Checkpoint;
 use gpushared_host::pod_resources::PodResourcesClient;
 use gpushared_host::{boot_id, kubelet_checkpoint};
 
@@ -51,7 +52,8 @@ pub(crate) fn new_node(config: &Config, recovered: Recovered) -> Node {
 /// There is no journal: who holds what is asked of the kubelet.
 pub(crate) async fn ask_pods(pods: &PodResourcesClient, node: &mut Node, now: u64) {
     match pods.list(node.resources()).await {
-        Ok(in_use) => {
+        Ok(holdings) => {
+            let in_use = holdings.places(node);
             if node.adopt(now, &in_use) {
                 tracing::warn!(leases = in_use.len(), "Leases rebuilt from PodResources");
             }
@@ -71,7 +73,7 @@ pub(crate) fn heed_kubelets_record(
     now: u64,
 ) {
     let prefix = Grants::name_prefix();
-    for entry in kubelets_record(config) {
+    for entry in kubelets_record(config).entries {
         // an ID of MIG is nobody's but ours; that of a GPU may be another plugin's
         let is_ours = |id: &PluginDeviceId| id.place().kind() == SliceKind::Mig;
         if node.resources().contains(&entry.resource) || entry.ids.iter().all(is_ours) {
@@ -94,22 +96,24 @@ pub(crate) fn heed_kubelets_record(
 }
 
 /// Places that the kubelet's record binds to pods.
-pub(crate) fn bound_places(config: &Config) -> BTreeSet<PluginDeviceId> {
-    let entries = kubelets_record(config).into_iter();
-    entries.flat_map(|entry| entry.ids).collect()
+pub(crate) fn bound_places(config: &Config, migs: &MigPlaces) -> BTreeSet<PluginDeviceId> {
+    let record = kubelets_record(config);
+    let ours = record.entries.into_iter().flat_map(|entry| entry.ids);
+    let foreign = record.foreign.iter().filter_map(|id| migs.find(id));
+    ours.chain(foreign).collect()
 }
 
 /// What the kubelet's checkpoint says of our devices; nothing where it cannot be read, since it is a hint.
-fn kubelets_record(config: &Config) -> Vec<CheckpointEntry> {
+fn kubelets_record(config: &Config) -> Checkpoint {
     let path = config
         .kubelet
         .device_plugins
         .join(kubelet_checkpoint::FILE_NAME);
     match kubelet_checkpoint::read(&path) {
-        Ok(checkpoint) => checkpoint.unwrap_or_default().entries,
+        Ok(checkpoint) => checkpoint.unwrap_or_default(),
         Err(error) => {
             tracing::warn!(error = %Chain(&error), "The kubelet's checkpoint cannot be read as a hint");
-            Vec::new()
+            Checkpoint::default()
         }
     }
 }

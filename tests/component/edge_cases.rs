@@ -7,6 +7,7 @@
 
 mod answers;
 mod leases;
+mod migration;
 mod node;
 mod registration;
 mod requests;

@@ -9,6 +9,7 @@
 
 pub mod device_id;
 pub mod edits;
+pub mod foreign_id;
 pub mod health;
 pub mod ids;
 pub mod inventory;

@@ -5,7 +5,7 @@
 //! cannot be computed outside Go: so it is a **hint**, judged against PodResources, and what cannot be read in it is
 //! skipped and counted, never an error of the daemon.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gpushared_domain::device_id::PluginDeviceId;
+use gpushared_domain::foreign_id::ForeignId;
 use gpushared_domain::resource::ResourceName;
 use gpushared_proto::deviceplugin::v1beta1::ContainerAllocateResponse;
 use prost::Message as _;
@@ -62,6 +63,8 @@ pub struct CheckpointEntry {
 pub struct Checkpoint {
     /// Entries whose IDs are all ours.
     pub entries: Vec<CheckpointEntry>,
+    /// IDs of NVIDIA's plugin in any entry.
+    pub foreign: BTreeSet<ForeignId>,
     /// How many entries are somebody else's or cannot be read.
     pub skipped: usize,
 }
@@ -115,6 +118,11 @@ pub fn read(path: &Path) -> Result<Option<Checkpoint>, CheckpointError> {
     })?;
     let mut checkpoint = Checkpoint::default();
     for entry in file.data.pod_device_entries.unwrap_or_default() {
+        let ids = entry.device_ids.iter().flatten();
+        let ids = ids.flat_map(|(_, ids)| ids);
+        checkpoint
+            .foreign
+            .extend(ids.filter_map(|id| id.parse::<ForeignId>().ok()));
         match ours(entry) {
             Some(entry) => checkpoint.entries.push(entry),
             None => checkpoint.skipped += 1,
@@ -205,12 +213,13 @@ mod tests {
 
     #[test]
     fn what_is_foreign_is_skipped_and_counted() {
-        let foreign = r#"{"PodUID":"p1","ContainerName":"c","ResourceName":"x.io/gpu","DeviceIDs":{"0":["d1"]},"AllocResp":"CgcKAUQSAmQx"}"#;
+        let foreign = r#"{"PodUID":"p1","ContainerName":"c","ResourceName":"x.io/gpu","DeviceIDs":{"0":["d1","MIG-0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"]},"AllocResp":"CgcKAUQSAmQx"}"#;
         let torn = format!(
             r#"{{"PodUID":"p","ContainerName":"c","ResourceName":"nvidia.com/gpu","DeviceIDs":{{"-1":["{GPU}"]}},"AllocResp":"?"}}"#
         );
         let read = checkpoint(&format!("[{foreign},{torn}]")).unwrap().unwrap();
         assert_eq!(read.skipped, 1);
+        assert_eq!(read.foreign.len(), 1);
         assert!(read.entries[0].cdi_devices.is_empty());
         assert_eq!(checkpoint("null").unwrap(), Some(Checkpoint::default()));
     }

@@ -4,12 +4,12 @@
 //! and take [`PodResourcesError::is_temporary`] as "ask again later". The connection is made when it is first needed
 //! and again after it broke: the kubelet makes a new socket each time it starts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gpushared_domain::device_id::PluginDeviceId;
+use gpushared_domain::foreign_id::Holdings;
 use gpushared_domain::ids::ContainerRef;
 use gpushared_domain::resource::ResourceName;
 use gpushared_proto::podresources::v1::pod_resources_lister_client::PodResourcesListerClient;
@@ -25,9 +25,6 @@ use tower::service_fn;
 pub const SOCKET: &str = "pod-resources/kubelet.sock";
 /// Far above the answer of a full node (some hundred pods): a limit against nonsense only.
 const LARGEST_ANSWER: usize = 64 << 20;
-
-/// Which container holds a plugin device, and under which resource.
-pub type Holdings = BTreeMap<PluginDeviceId, (ResourceName, ContainerRef)>;
 
 /// A call that failed, in the fewest words: tonic's own text repeats its causes and ends with the answer's headers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -119,8 +116,8 @@ impl PodResourcesClient {
         }
     }
 
-    /// Who holds which plugin device of these resources. Devices of other resources, and IDs that are not ours, are
-    /// left out; a device that the kubelet lists several times (for each NUMA node, for each container that used it in
+    /// Who holds which plugin device of these resources. Devices of other resources, and IDs that are neither ours nor of
+    /// NVIDIA's plugin, are left out; a device that the kubelet lists several times (for each NUMA node, for each container that used it in
     /// turn) appears once, with the first container.
     ///
     /// # Errors
@@ -145,7 +142,7 @@ async fn connect(socket: PathBuf) -> io::Result<TokioIo<UnixStream>> {
 }
 
 fn holdings(pods: Vec<PodResources>, resources: &BTreeSet<ResourceName>) -> Holdings {
-    let mut holdings = Holdings::new();
+    let mut holdings = Holdings::default();
     for pod in pods {
         for container in pod.containers {
             for devices in container.devices {
@@ -155,15 +152,20 @@ fn holdings(pods: Vec<PodResources>, resources: &BTreeSet<ResourceName>) -> Hold
                 else {
                     continue;
                 };
-                for id in devices.device_ids.iter().filter_map(|id| id.parse().ok()) {
-                    holdings.entry(id).or_insert_with(|| {
-                        let container = ContainerRef {
-                            namespace: pod.namespace.clone(),
-                            pod: pod.name.clone(),
-                            container: container.name.clone(),
-                        };
-                        (resource.clone(), container)
-                    });
+                let holder = || {
+                    let container = ContainerRef {
+                        namespace: pod.namespace.clone(),
+                        pod: pod.name.clone(),
+                        container: container.name.clone(),
+                    };
+                    (resource.clone(), container)
+                };
+                for text in &devices.device_ids {
+                    if let Ok(id) = text.parse() {
+                        holdings.ours.entry(id).or_insert_with(holder);
+                    } else if let Ok(id) = text.parse() {
+                        holdings.foreign.entry(id).or_insert_with(holder);
+                    }
                 }
             }
         }

@@ -114,6 +114,7 @@ async fn holders_are_told_once_for_each_device_and_others_left_out() {
     let socket = dir.path().join("kubelet.sock");
     let mig = format!("{GPU}/mig/19@3");
     let other = format!("{GPU}/mig/19@4");
+    let nvidias = "MIG-0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0";
     let kubelet = Kubelet::new(Ok(vec![
         // The same device for two NUMA nodes; an ID of somebody else under our name.
         pod(
@@ -122,7 +123,7 @@ async fn holders_are_told_once_for_each_device_and_others_left_out() {
                 (
                     "main",
                     vec![
-                        devices("nvidia.com/mig-1g.10gb", &[&mig, "0"]),
+                        devices("nvidia.com/mig-1g.10gb", &[&mig, "0", nvidias]),
                         devices("nvidia.com/mig-1g.10gb", &[&mig]),
                     ],
                 ),
@@ -134,10 +135,14 @@ async fn holders_are_told_once_for_each_device_and_others_left_out() {
     let server = kubelet.serve(&socket);
     let client = PodResourcesClient::new(&socket, PATIENCE);
     let holdings = client.list(&ours()).await.unwrap();
-    let [(id, (resource, container))] = holdings.iter().collect::<Vec<_>>().try_into().unwrap();
+    let [(id, (resource, container))] =
+        holdings.ours.iter().collect::<Vec<_>>().try_into().unwrap();
     assert_eq!(id.as_str(), mig);
     assert_eq!(resource.as_str(), "nvidia.com/mig-1g.10gb");
     assert_eq!(container.to_string(), "team/a/main");
+    let (_, container) = &holdings.foreign[&nvidias.parse().unwrap()];
+    assert_eq!(container.to_string(), "team/a/main");
+    assert_eq!(holdings.foreign.len(), 1);
     server.abort();
 }
 
@@ -156,7 +161,7 @@ async fn a_kubelet_that_starts_again_is_asked_again() {
         if answer.is_err() {
             answer = client.list(&ours()).await;
         }
-        assert!(answer.unwrap().is_empty());
+        assert_eq!(answer.unwrap(), Holdings::default());
         server.abort();
         assert!(server.await.unwrap_err().is_cancelled());
         std::fs::remove_file(&socket).unwrap();
