@@ -2,10 +2,13 @@
 //!
 //! The kernel drops the lock when its holder dies, however it dies, so there are no stale locks and the file stays.
 //! The holder's pid is written into it for messages only; nothing is decided by it. The lock is advisory and does
-//! not reach across machines: the file must lie on a local file system.
+//! not reach across machines: the file must lie on a local file system. Who gets the lock of a file that was deleted
+//! meanwhile takes that of the file that is there now; a file deleted under its holder cannot be told from outside, so
+//! nothing may delete it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::thread;
@@ -58,23 +61,28 @@ impl NodeLock {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(failed)?;
         }
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(NodeLockError::Held {
-                    path: path.to_owned(),
-                    holder: holder(path),
-                });
+        let mut file = loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)
+                .map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(NodeLockError::Held {
+                        path: path.to_owned(),
+                        holder: holder(path),
+                    });
+                }
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
+            if is_at(&file, path).map_err(failed)? {
+                break file;
+            }
+        };
         file.set_len(0)
             .and_then(|()| writeln!(file, "{}", process::id()))
             .map_err(failed)?;
@@ -105,6 +113,16 @@ impl NodeLock {
                 other => return other,
             }
         }
+    }
+}
+
+/// Is the path still this file's? One that was deleted between the opening and the lock keeps nobody else out.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -149,6 +167,35 @@ mod tests {
         });
         second.map(drop).unwrap();
         assert_eq!(told, Some(HostPid(process::id())));
+    }
+
+    #[test]
+    fn a_lock_of_a_file_that_was_deleted_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let file = File::create(&path).unwrap();
+        assert!(is_at(&file, &path).unwrap());
+        fs::remove_file(&path).unwrap();
+        assert!(!is_at(&file, &path).unwrap());
+        let lock = NodeLock::try_acquire(&path).unwrap();
+        assert!(!is_at(&file, &path).unwrap(), "another file is there now");
+        drop(lock);
+    }
+
+    #[test]
+    fn waiting_ends_with_the_file_that_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let mut first = Some(NodeLock::try_acquire(&path).unwrap());
+        let patience = Duration::from_secs(30);
+        let second = NodeLock::acquire(&path, patience, SHORT, |_| {
+            fs::remove_file(&path).unwrap();
+            first = None;
+        })
+        .unwrap();
+        let third = NodeLock::try_acquire(&path);
+        assert!(matches!(third, Err(NodeLockError::Held { .. })));
+        drop(second);
     }
 
     #[test]
