@@ -39,11 +39,13 @@ impl SimNode {
         self.dir.join("lib/libnvidia-ml.so.1")
     }
 
-    /// Switches MIG mode of a GPU on, with the reset that Ampere GPUs need for it.
+    /// Switches MIG mode of a GPU on, with the reset that Ampere GPUs need for it; others would lose the mode by one.
     pub fn enable_mig(&self, gpu: u32) {
         let gpu = gpu.to_string();
-        self.gpusim(&["mig", "enable"], &["--gpu", &gpu]);
-        self.gpusim(&["reset"], &["--gpu", &gpu]);
+        let said = self.gpusim(&["mig", "enable"], &["--gpu", &gpu]);
+        if !said.contains("in effect") {
+            self.gpusim(&["reset"], &["--gpu", &gpu]);
+        }
     }
 
     /// Makes `count` MIG devices of `profile`, where the driver likes.
