@@ -256,6 +256,11 @@ async fn daemon_and_kubelet_die(stage: &mut Stage<'_>, pods: &[(String, PodUid)]
             capacity_is_back(&stage.kubelet)
         })
         .await;
+    let rejected = stage.kubelet.readmit_pods().await;
+    stage.screen.check(
+        "no pod is rejected when the kubelet admits them again",
+        rejected.is_empty(),
+    );
     stage.screen.check(
         "every pod has the devices that it had",
         devices(stage) == before,
