@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use gpushared_proto::cri::v1::runtime_service_server::{RuntimeService, RuntimeServiceServer};
 use gpushared_proto::cri::v1::{StatusRequest, StatusResponse, VersionRequest, VersionResponse};
@@ -177,7 +176,21 @@ async fn cdi_files_are_not_written_without_the_drivers_files_which_are_looked_fo
     let hidden = hide_libcuda(&node);
     node.start_daemon();
     node.daemon.wait_ready().await;
-    tokio::time::sleep(Duration::from_secs(1)).await; // some looks at the hardware
+    // every look at the layout asks for the MIG mode, so further calls are further looks
+    let asked = || -> u64 {
+        let said = node.gpus.gpusim(&["calls"], &["-o", "json"]);
+        let calls: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let functions = calls["functions"].as_array().unwrap();
+        let of_mig_mode = functions
+            .iter()
+            .find(|it| it["name"] == "nvmlDeviceGetMigMode");
+        of_mig_mode.map_or(0, |it| it["calls"].as_u64().unwrap())
+    };
+    let before_looks = asked();
+    wait_until("the layout was looked at three times more", || {
+        asked() >= before_looks + 3
+    })
+    .await;
     assert_eq!(fs::read(&file).unwrap(), before);
     let told = node.daemon.log().matches("libraries not found").count();
     assert_eq!(told, 1);
