@@ -22,7 +22,7 @@ use gpushared_domain::edits::ContainerEdits;
 use gpushared_domain::foreign_id::{Holdings, MigPlaces};
 use gpushared_domain::ids::{ContainerRef, GpuUuid};
 use gpushared_domain::inventory::Inventory;
-use gpushared_domain::lease::GrantId;
+use gpushared_domain::lease::{GrantId, LeaseTable};
 use gpushared_domain::node::{Node, RefuseAllocate};
 use gpushared_domain::ports::GpuEvent;
 use gpushared_domain::resource::ResourceName;
@@ -172,7 +172,7 @@ impl Reconciler {
                     return Ok(());
                 }
                 let before = self.node.leases.clone();
-                let answer = self.allocate(&resource, &ids);
+                let answer = self.allocate(&resource, &ids, &before);
                 // before the answer: the next pod must not be given what overlaps
                 self.publish();
                 if reply.send(answer).is_err_and(|unheard| unheard.is_ok()) {
@@ -209,10 +209,12 @@ impl Reconciler {
         Ok(())
     }
 
+    /// `before` is the table without this request: what a failure goes back to.
     fn allocate(
         &mut self,
         resource: &ResourceName,
         ids: &[PluginDeviceId],
+        before: &LeaseTable,
     ) -> Result<ContainerEdits, Refusal> {
         let allowed = self.node.may_allocate(resource, ids);
         let handles: Vec<_> = match allowed {
@@ -226,7 +228,6 @@ impl Reconciler {
             }
         };
         let grant = self.durable.next_grant();
-        let before = self.node.leases.clone();
         self.node
             .leases
             .reserve(unix_now(), &grant, resource, ids)
@@ -253,7 +254,7 @@ impl Reconciler {
             }
             Err(error) => {
                 tracing::error!(%resource, %grant, error, "Allocate failed");
-                self.node.leases = before;
+                self.node.leases.clone_from(before);
                 self.durable.grants.remove(&grant);
                 self.persist();
                 // what was seen last is not what is there

@@ -206,9 +206,7 @@ impl CdiWriter {
         let text = file_name
             .strip_prefix(&self.prefix())?
             .strip_suffix(".json")?;
-        let (epoch, sequence) = text.split_once('-')?;
-        let grant = GrantId::new(u64::from_str_radix(epoch, 16).ok()?, sequence.parse().ok()?);
-        (grant.as_str() == text).then_some(grant)
+        text.parse().ok()
     }
 }
 
